@@ -150,7 +150,7 @@ pub fn compute_signals(requests: &[Request], now: Timestamp, policy: &Policy) ->
         return Signals::no_data(policy);
     }
     let mut tally = Tally::default();
-    let window_start = now.as_second() - policy.frequency_window_days * 86_400;
+    let window_start = now.as_nanosecond() - i128::from(policy.frequency_window_days) * NANOS_PER_DAY;
     for request in &newest {
         match request.role {
             Role::Requester => tally.add_asked(request, window_start, now, policy),
@@ -168,7 +168,14 @@ fn newest_first(requests: &[Request], limit: usize) -> Vec<&Request> {
     sorted
 }
 
-/// Sums over one user's requests; integer where the facts are integers.
+const NANOS_PER_DAY: i128 = 86_400_000_000_000;
+
+/// The ratio 1 in the fixed-point unit of the willingness sum. In floating point six ratios of 0.8 sum up to a mean
+/// below 0.8 and would cross the archetype table's strict threshold; in this unit every ratio of finite decimals is
+/// exact, and any order gives the same sum.
+const RATIO_ONE: i128 = 1_000_000_000_000_000_000;
+
+/// Sums over one user's requests: integers, so that a mean is rounded once, by its division.
 #[derive(Default)]
 struct Tally {
     asked: u32,
@@ -177,7 +184,7 @@ struct Tally {
     asked_by_type: [u32; 3],
     price_rejections: u32,
     priced_asked: u32,
-    willingness: f64,
+    willingness: i128,
     got: u32,
     got_ok: u32,
     responses: u32,
@@ -187,14 +194,14 @@ struct Tally {
 }
 
 impl Tally {
-    fn add_asked(&mut self, request: &Request, window_start: i64, now: Timestamp, policy: &Policy) {
+    fn add_asked(&mut self, request: &Request, window_start: i128, now: Timestamp, policy: &Policy) {
         self.asked += 1;
         self.asked_by_type[match request.transaction_type {
             TransactionType::Buyout => 0,
             TransactionType::Crash => 1,
             TransactionType::Swap => 2,
         }] += 1;
-        if request.created_at.as_second() >= window_start && request.created_at <= now {
+        if request.created_at.as_nanosecond() >= window_start && request.created_at <= now {
             self.asked_lately += 1;
         }
         if request.status == RequestStatus::Accepted {
@@ -204,8 +211,9 @@ impl Tally {
         let Some(proposed) = request.price() else { return };
         self.priced_asked += 1;
         let base = request.base_price.filter(|base| base.0 > 0);
-        let ratio = base.map_or(1.0, |base| proposed.0 as f64 / base.0 as f64);
-        self.willingness += ratio.clamp(0.0, policy.willingness_cap);
+        let ratio = base.map_or(RATIO_ONE, |base| i128::from(proposed.0) * RATIO_ONE / i128::from(base.0));
+        let cap = (policy.willingness_cap * RATIO_ONE as f64) as i128;
+        self.willingness = self.willingness.saturating_add(ratio.clamp(0, cap.max(0)));
         if let (RequestStatus::Rejected, Some(base)) = (request.status, base) {
             let above =
                 i128::from(proposed.0) * 100 > i128::from(base.0) * i128::from(policy.high_price_hundredths);
@@ -240,8 +248,11 @@ impl Tally {
         let acceptance_rate = share(self.got_ok, self.got, none.acceptance_rate);
         let swap_preference = share(self.asked_by_type[2], self.asked, 0.0);
         let [w_accept, w_swap, w_received] = policy.flexibility_weights;
-        let received = f64::from(self.got) / f64::from(self.asked.max(1));
-        let flexibility = w_accept * acceptance_rate + w_swap * swap_preference + w_received * received;
+        // One division over the common denominator: an exact half must not fall below itself before it is rounded.
+        let (got, asked) = (f64::from(self.got.max(1)), f64::from(self.asked.max(1)));
+        let accepted = if self.got == 0 { none.acceptance_rate } else { f64::from(self.got_ok) };
+        let of_asked = w_swap * f64::from(self.asked_by_type[2]) + w_received * f64::from(self.got);
+        let flexibility = (w_accept * accepted * asked + of_asked * got) / (got * asked);
         Signals {
             avg_transaction_value: if self.priced_ok == 0 {
                 none.avg_transaction_value
@@ -251,7 +262,8 @@ impl Tally {
             willingness_to_pay: if self.priced_asked == 0 {
                 none.willingness_to_pay
             } else {
-                (self.willingness / f64::from(self.priced_asked) / policy.willingness_cap).clamp(0.0, 1.0)
+                let greatest = f64::from(self.priced_asked) * policy.willingness_cap * RATIO_ONE as f64;
+                (self.willingness as f64 / greatest).clamp(0.0, 1.0)
             },
             price_rejection_rate: share(self.price_rejections, self.asked, 0.0),
             avg_response_time_hours: if self.responses == 0 {
