@@ -286,7 +286,9 @@ pub fn decide(snapshot: &Snapshot, policy: &Policy) -> Decision {
     let rule = personal.map_or(Rule::NewUser, |p| {
         Rule::select(p.requester.archetype, p.history.prior_requests, urgency.days, policy)
     });
-    let pricing = Pricing { night: snapshot.night, urgency, policy };
+    // A snapshot may have been written under another policy, whose limits are not this one's.
+    let night = Night { demand: snapshot.night.demand.within(policy), ..snapshot.night };
+    let pricing = Pricing { night, urgency, policy };
     let mut options = rule.order().map(|t| pricing.option(t, personal));
     let mut first = Vec::with_capacity(6);
     first.push(rule.reason(urgency.days, personal.is_some()));
@@ -299,7 +301,7 @@ pub fn decide(snapshot: &Snapshot, policy: &Policy) -> Decision {
         rule,
         confidence: rule.confidence(policy),
         urgency,
-        night: snapshot.night,
+        night,
         is_weekday: !matches!(snapshot.target_date.weekday(), Weekday::Saturday | Weekday::Sunday),
         archetype: personal.map_or(Archetype::AverageUser, |p| p.requester.archetype),
         archetype_confidence: personal.map_or(policy.confidence_min, |p| p.requester.confidence),

@@ -57,6 +57,11 @@ impl Demand {
         Self(ten_thousandths.clamp(policy.demand_min_ten_thousandths, policy.demand_max_ten_thousandths))
     }
 
+    /// Limits a factor from elsewhere (a recorded snapshot, another policy) to the policy's range.
+    pub fn within(self, policy: &Policy) -> Self {
+        Self::new(self.0, policy)
+    }
+
     /// Gives the factor as a number, for the wire.
     pub fn factor(self) -> f64 {
         self.0 as f64 / 10_000.0
