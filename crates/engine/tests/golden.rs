@@ -3,6 +3,8 @@
 //! The expected values come from `tests/golden/make.py`, a second implementation of the domain specification in exact
 //! arithmetic. A failure names the case and the value that differs.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 use jiff::Timestamp;
 use nudge_engine::*;
 use serde_json::{Map, Value, json};
