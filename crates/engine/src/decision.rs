@@ -291,7 +291,7 @@ pub fn decide(snapshot: &Snapshot, policy: &Policy) -> Decision {
     let pricing = Pricing { night, urgency, policy };
     let mut options = rule.order().map(|t| pricing.option(t, personal));
     let mut first = Vec::with_capacity(6);
-    first.push(rule.reason(urgency.days, personal.is_some()));
+    first.push(rule.reason(snapshot.days_until_check_in, personal.is_some()));
     if urgency.overdue {
         first.push(Reason::Overdue);
     }

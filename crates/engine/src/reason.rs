@@ -28,29 +28,29 @@ pub enum Reason {
     RuleNewUser,
     /// A big spender close to check-in.
     RuleBigSpenderUrgent {
-        /// Days until check-in.
+        /// Days until check-in; negative when the date has passed.
         days: i64,
     },
     /// A big spender with time left.
     RuleBigSpenderRelaxed {
-        /// Days until check-in.
+        /// Days until check-in; negative when the date has passed.
         days: i64,
     },
     /// A flexible requester.
     RuleFlexibleSwap,
     /// A standard requester with time left.
     RuleAverageRelaxed {
-        /// Days until check-in.
+        /// Days until check-in; negative when the date has passed.
         days: i64,
     },
     /// A standard requester at medium range.
     RuleAverageMedium {
-        /// Days until check-in.
+        /// Days until check-in; negative when the date has passed.
         days: i64,
     },
     /// A standard requester close to check-in.
     RuleAverageUrgent {
-        /// Days until check-in.
+        /// Days until check-in; negative when the date has passed.
         days: i64,
     },
     /// The date has passed.
@@ -179,6 +179,7 @@ impl Reason {
     /// Writes the sentence.
     pub fn text(&self) -> String {
         let in_days = |days: i64| match days {
+            ..0 => "past".to_owned(),
             0 => "today".to_owned(),
             1 => "in 1 day".to_owned(),
             n => format!("in {n} days"),
