@@ -55,13 +55,23 @@ impl ScoreRow {
             "swapPreference" => "Share of swaps among own requests",
             other => other,
         };
-        let value = (self.value * 100.0).round() / 100.0;
+        let value = self.readable_value();
         format!(
             "{subject} is {value}, {side} {}: +{} {}",
             self.threshold,
             self.points,
             self.archetype.label()
         )
+    }
+
+    /// Rounds the value to hundredths, or as far as it takes to stay on its side of the threshold.
+    fn readable_value(&self) -> f64 {
+        let rounded = |unit: f64| (self.value * unit).round() / unit;
+        let on_its_side = |value: &f64| match self.side {
+            Side::Above => *value > self.threshold,
+            Side::Below => *value < self.threshold,
+        };
+        [1e2, 1e4, 1e6].map(rounded).into_iter().find(on_its_side).unwrap_or(self.value)
     }
 }
 
