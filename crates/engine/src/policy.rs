@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::decision::Rule;
 use crate::vocabulary::{Archetype, TransactionType};
 
 /// A policy that cannot be used.
@@ -56,6 +57,32 @@ pub struct ArchetypeTable {
     pub reciprocity_above_high_flexibility: Threshold,
     pub buyout_preference_above_big_spender: Threshold,
     pub swap_preference_above_high_flexibility: Threshold,
+}
+
+impl ArchetypeTable {
+    /// Lists the rows in table order.
+    fn rows(&self) -> [Threshold; 18] {
+        [
+            self.transaction_value_above_big_spender,
+            self.transaction_value_below_high_flexibility,
+            self.willingness_above_big_spender,
+            self.willingness_below_high_flexibility,
+            self.price_rejection_below_big_spender,
+            self.price_rejection_above_high_flexibility,
+            self.response_hours_above_big_spender,
+            self.response_hours_below_high_flexibility,
+            self.acceptance_below_big_spender,
+            self.acceptance_above_high_flexibility,
+            self.frequency_above_big_spender,
+            self.flexibility_below_big_spender,
+            self.flexibility_above_high_flexibility,
+            self.accommodation_above_high_flexibility,
+            self.reciprocity_below_big_spender,
+            self.reciprocity_above_high_flexibility,
+            self.buyout_preference_above_big_spender,
+            self.swap_preference_above_high_flexibility,
+        ]
+    }
 }
 
 impl Default for ArchetypeTable {
@@ -302,7 +329,10 @@ impl Policy {
             ("acceptanceRateDefault", self.acceptance_rate_default),
             ("preferenceThreshold", self.preference_threshold),
         ];
-        if let Some((field, _)) = shares.iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
+        let acceptance = self.acceptance.as_flattened().iter().map(|a| ("acceptance", *a));
+        let rules = Rule::ALL.iter().map(|rule| ("ruleConfidence", rule.confidence(self)));
+        let mut shares = shares.into_iter().chain(acceptance).chain(rules);
+        if let Some((field, _)) = shares.find(|(_, v)| !(0.0..=1.0).contains(v)) {
             return fail(field, "must be between 0 and 1");
         }
         let positive = [
@@ -315,6 +345,25 @@ impl Policy {
         if let Some((field, _)) = positive.iter().find(|(_, v)| *v <= 0) {
             return fail(field, "must be above 0");
         }
+        let numbers = [
+            ("frequencyWindowMonths", self.frequency_window_months),
+            ("willingnessCap", self.willingness_cap),
+            ("responseHoursMin", self.response_hours_min),
+            ("averageUserPoints", self.average_user_points),
+            ("confidenceBase", self.confidence_base),
+            ("confidencePoints", self.confidence_points),
+            ("preferenceWeight", self.preference_weight),
+            ("lastAcceptedFactor", self.last_accepted_factor),
+        ];
+        let weights = self.flexibility_weights.map(|w| ("flexibilityWeights", w));
+        let mut numbers = numbers.into_iter().chain(weights);
+        if let Some((field, _)) = numbers.find(|(_, n)| !(0.0..=1e6).contains(n)) {
+            return fail(field, "must be between 0 and 1 000 000");
+        }
+        let mut of_table = self.table.rows().into_iter().flat_map(|row| [row.threshold, row.points]);
+        if of_table.any(|n| !(-1e6..=1e6).contains(&n)) {
+            return fail("table", "must hold numbers between -1 000 000 and 1 000 000");
+        }
         let amounts = [
             ("buyoutFeePerMille", self.buyout_fee_per_mille),
             ("crashShareHundredths", self.crash_share_hundredths),
@@ -322,6 +371,10 @@ impl Policy {
             ("swapFeeCents", self.swap_fee_cents),
             ("swapWindowDays", self.swap_window_days),
             ("lowMultiplierHundredths", self.low_multiplier_hundredths),
+            ("criticalMultiplierHundredths", self.critical_multiplier_hundredths),
+            ("demandMaxTenThousandths", self.demand_max_ten_thousandths),
+            ("frequencyWindowDays", self.frequency_window_days),
+            ("roundingUnitCents", self.rounding_unit_cents),
         ];
         if let Some((field, _)) = amounts.iter().find(|(_, v)| !(0..=1_000_000).contains(v)) {
             return fail(field, "must be between 0 and 1 000 000");
@@ -364,6 +417,30 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_would_overflow_or_poison_a_decision_are_refused() {
+        let changed = |change: fn(&mut Policy)| {
+            let mut policy = Policy { name: "other".into(), ..Policy::default() };
+            change(&mut policy);
+            policy.validate().map_err(|refused| refused.field)
+        };
+        assert_eq!(changed(|_| ()), Ok(()));
+        assert_eq!(changed(|p| p.last_accepted_factor = f64::NAN), Err("lastAcceptedFactor"));
+        assert_eq!(changed(|p| p.confidence_points = f64::NAN), Err("confidencePoints"));
+        assert_eq!(changed(|p| p.acceptance[1][2] = 1.5), Err("acceptance"));
+        assert_eq!(changed(|p| p.rule_confidence.flexible_swap = -0.1), Err("ruleConfidence"));
+        assert_eq!(
+            changed(|p| p.table.flexibility_above_high_flexibility.points = f64::INFINITY),
+            Err("table")
+        );
+        assert_eq!(changed(|p| p.frequency_window_days = i64::MAX), Err("frequencyWindowDays"));
+        assert_eq!(changed(|p| p.demand_max_ten_thousandths = i64::MAX), Err("demandMaxTenThousandths"));
+        assert_eq!(
+            changed(|p| p.critical_multiplier_hundredths = i64::MAX),
+            Err("criticalMultiplierHundredths")
+        );
+    }
 
     #[test]
     fn changed_numbers_need_a_name_of_their_own() {
