@@ -68,6 +68,7 @@ impl ScoreRow {
     fn readable_value(&self) -> f64 {
         let rounded = |unit: f64| (self.value * unit).round() / unit;
         let on_its_side = |value: &f64| match self.side {
+            _ if !value.is_finite() => false,
             Side::Above => *value > self.threshold,
             Side::Below => *value < self.threshold,
         };
