@@ -72,7 +72,7 @@ pub struct TrueValues {
     pub accepted: f64,
     /// Probability that the default is submitted.
     pub followed: f64,
-    /// What the requester gains less what it costs; being steered is no benefit, a refusal costs a little.
+    /// What the requester gains less what it costs; being steered is no benefit, a refusal (not silence) costs a little.
     pub requester_surplus: f64,
     /// What the roommate gains from being asked.
     pub responder_surplus: f64,
@@ -161,7 +161,7 @@ impl Scene<'_> {
         let mut values = TrueValues::default();
         for (k, option) in self.offer.options().iter().enumerate() {
             let accepted = p.chosen[k] * p.accepted[k];
-            let refused = p.chosen[k] * (1.0 - p.accepted[k]);
+            let refused = p.chosen[k] * (1.0 - p.accepted[k] - p.no_answer);
             values.submitted += p.chosen[k];
             values.accepted += accepted;
             values.platform_income += accepted * option.fee.dollars();
@@ -195,4 +195,118 @@ fn when(condition: bool) -> f64 {
 
 fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + libm::exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::{Intent, Key};
+    use nudge_engine::{Cents, Demand, EntityId, Policy, UserId};
+
+    const REQUESTER: Traits = Traits {
+        value: 1.2,
+        share_kept: 0.5,
+        giving_cost: 0.6,
+        monthly_rate: 1.0,
+        response_hours: 1.0,
+        price_factor: 1.0,
+        willingness: 0.0,
+        taste: [0.1, -0.2, 0.3],
+        susceptibility: 1.0,
+    };
+    const ROOMMATE: Traits = Traits {
+        value: 1.1,
+        share_kept: 0.4,
+        giving_cost: 0.5,
+        response_hours: 4.0,
+        willingness: 0.2,
+        taste: [-0.3, 0.4, 0.2],
+        ..REQUESTER
+    };
+
+    fn offer() -> Offer {
+        let intent = Intent {
+            requester: UserId::parse("i").unwrap(),
+            roommate: UserId::parse("j").unwrap(),
+            lease_id: EntityId::parse("l").unwrap(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            target_night: jiff::civil::date(1970, 1, 6),
+            lead_days: 5,
+            base_price: Cents(20_000),
+            demand: Demand::new(11_000, &Policy::default()),
+            key: Key { person: 0, number: 0, further: false },
+        };
+        Offer::without_default(&intent, &Policy::default())
+    }
+
+    fn assert_values(requester: &Traits, offer: &Offer, expected: [f64; 7]) {
+        let scene = Scene {
+            requester,
+            roommate: &ROOMMATE,
+            warmth: 0.25,
+            lead_days: 5,
+            base_price: 200.0,
+            offer,
+            doubt: [0.5, -1.0, 0.2],
+        };
+        let v = scene.true_values();
+        let values = [
+            v.platform_income,
+            v.volume,
+            v.submitted,
+            v.accepted,
+            v.followed,
+            v.requester_surplus,
+            v.responder_surplus,
+        ];
+        for (value, expected) in values.iter().zip(expected) {
+            assert!((value - expected).abs() < 1e-9, "{values:?}");
+        }
+    }
+
+    // The expected numbers were worked out apart from this code, from the text of the specification.
+    const NOTHING_SHOWN: [f64; 7] = [
+        2.8516803530088386,
+        41.00302553162882,
+        0.7606740487338435,
+        0.5918546196880993,
+        0.0,
+        29.299092044606198,
+        132.61846309880656,
+    ];
+
+    #[test]
+    fn values_are_those_of_the_specification() {
+        assert_values(&REQUESTER, &offer(), NOTHING_SHOWN);
+        let crash_shown = [
+            3.2412881504904156,
+            40.82147921667797,
+            0.8322026203182481,
+            0.6627488687278061,
+            0.5061405080440515,
+            39.696600121821376,
+            152.16683585614703,
+        ];
+        assert_values(&REQUESTER, &offer().showing(Some(TransactionType::Crash)), crash_shown);
+    }
+
+    #[test]
+    fn a_default_does_not_change_the_odds_between_types_for_the_unsusceptible() {
+        let immune = Traits { susceptibility: 0.0, ..REQUESTER };
+        let chosen = |offer: &Offer| {
+            let scene = Scene {
+                requester: &immune,
+                roommate: &ROOMMATE,
+                warmth: 0.0,
+                lead_days: 20,
+                base_price: 150.0,
+                offer,
+                doubt: [0.0; 3],
+            };
+            scene.prospects().chosen
+        };
+        let (none, buyout) = (chosen(&offer()), chosen(&offer().showing(Some(TransactionType::Buyout))));
+        assert!((none[0] / none[2] - buyout[0] / buyout[2]).abs() < 1e-12);
+        assert!((none[1] / none[2] - buyout[1] / buyout[2]).abs() < 1e-12);
+    }
 }

@@ -201,7 +201,7 @@ fn nearest_held(today: Date, lead_days: i64, person: usize, d: &mut Draw) -> i64
     let slot = day_number(today).saturating_add(lead_days).rem_euclid(2) as usize;
     match slot != person % 2 {
         true => lead_days,
-        false if later || lead_days == 0 => lead_days + 1,
+        false if lead_days == 0 || (later && lead_days < LEAD_DAYS.2 as i64) => lead_days + 1,
         false => lead_days - 1,
     }
 }

@@ -4,6 +4,17 @@
 //! are like is hidden; [`World`] gives out only what the product could have logged. Behaviour here is assumed, not
 //! observed: it compares policies, it does not forecast. Prices and fees are the engine's.
 //!
+//! Where the specification leaves room, this crate reads it so:
+//!
+//! - Choice, answer and values take the engine's list prices; the proposed price, to the cent, only stands in the row.
+//! - A refusal that costs is a rejection; silence costs nothing. Volume is the list price of what is accepted.
+//! - Beliefs are one draw for each intent and type; the analytic values are expectations given that draw.
+//! - A request without an answer is pending for seven days, then expired. An answer that comes later than the moment
+//!   looked at is not known yet: the request is pending.
+//! - A year has twelve months of 30.4 days where nights are drawn, and 365.25 days from 1970 on in the calendar.
+//! - In the calendar a lead time that hits the requester's own night moves by a day, to either side.
+//! - Everybody looks at the options, and who selects one submits it.
+//!
 //! Where next: [`config`] says what a world is made from, [`world`] makes it, [`night`] lists its calendar, [`intent`]
 //! its wishes, [`offer`] what a wish is shown, [`course`] how it goes, [`behaviour`] why, [`ledger`] keeps requests by
 //! person.
@@ -47,8 +58,8 @@ pub mod world;
 
 pub use behaviour::TrueValues;
 pub use config::{
-    DAYS_PER_MONTH, DEFAULT_EFFECT, DEMO_RATE_FACTOR, DEMO_SEED, InvalidConfig, Nights, RECENT_DAYS,
-    WorldConfig, WorldKind,
+    DAYS_PER_MONTH, DEFAULT_EFFECT, DEMO_RATE_FACTOR, DEMO_SEED, InvalidConfig, MAX_PEOPLE, Nights,
+    RECENT_DAYS, WorldConfig, WorldKind,
 };
 pub use course::{Course, Score, Selection};
 pub use intent::Intent;

@@ -29,7 +29,7 @@ pub struct RequestRow {
     pub status: RequestStatus,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it was answered, or, on an expired one of the future, nothing.
+    /// When it was answered; nothing where nobody did.
     pub responded_at: Option<Timestamp>,
 }
 
