@@ -1,0 +1,33 @@
+//! Keeps what the service knows: facts of the app, archetypes, decisions and what came of them, the audit log.
+//!
+//! [`Store`] is the contract; this is its SQLite backend, a file in WAL mode. It is the only place that knows SQL.
+//!
+//! - Reads run inline on the caller: one hop to a read-only connection, one read transaction, microseconds.
+//! - Durable writes go through one writer thread, which commits what has queued up in one transaction and answers
+//!   each caller only after the commit.
+//!
+//! Where next: [`record`] holds what goes in and out, [`fact`] the app's facts and how they are parsed, [`outcome`]
+//! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the backend.
+
+pub mod audit;
+pub mod error;
+pub mod fact;
+pub mod outcome;
+pub mod record;
+pub mod rights;
+mod sqlite;
+
+pub use error::StoreError;
+pub use fact::{
+    DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
+    LeaseNightRow, LeaseRow, ProfileRow,
+};
+pub use outcome::Outcome;
+pub use record::{
+    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
+    DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow, StoreOptions,
+    StoredArchetype, StoredDecision, StoredEvent, WithRequests, WriterStats,
+};
+pub use rights::{Caller, Grade, RightsError, Scope, Verb};
+pub use sqlite::Store;

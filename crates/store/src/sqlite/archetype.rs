@@ -1,0 +1,190 @@
+//! Writes of archetypes: computed ones, which give way to everything newer, and an admin's audited changes.
+
+use jiff::{SignedDuration, Timestamp};
+use nudge_engine::UserId;
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+
+use super::convert::{Within, statements, time_text, to_microsecond, two_decimals};
+use super::{audit, change, person};
+use crate::error::StoreError;
+use crate::record::{
+    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, ComputedArchetype, FactsVersion,
+    ManualOverride, StoredArchetype,
+};
+
+statements! {
+    UPSERT = "INSERT INTO user_archetypes (user_id, archetype_type, confidence, signals, reasoning, scores,
+        is_manual_override, override_reason, override_by, override_expires_at, policy, computed_at, created_at,
+        updated_at)
+      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
+      ON CONFLICT (user_id) DO UPDATE SET archetype_type = excluded.archetype_type,
+        confidence = excluded.confidence, signals = excluded.signals, reasoning = excluded.reasoning,
+        scores = excluded.scores, is_manual_override = excluded.is_manual_override,
+        override_reason = excluded.override_reason, override_by = excluded.override_by,
+        override_expires_at = excluded.override_expires_at, policy = excluded.policy,
+        computed_at = excluded.computed_at, updated_at = excluded.updated_at";
+    DELETE = "DELETE FROM user_archetypes WHERE user_id = ?1";
+}
+
+const TABLE: &str = "user_archetypes";
+
+/// The state of a user that a write has to agree with.
+struct Current {
+    opted_out: bool,
+    version: FactsVersion,
+    stored: Option<StoredArchetype>,
+}
+
+fn current(conn: &Connection, user: &UserId) -> Result<Current, StoreError> {
+    let (stored, row_updated_at) = person::archetype(conn, user)?.unzip();
+    Ok(Current {
+        opted_out: person::profile(conn, user)?.opted_out,
+        version: FactsVersion { stale_revision: person::stale_revision(conn, user)?, row_updated_at },
+        stored,
+    })
+}
+
+/// Stores a computed archetype if the facts are still those it was computed from.
+pub(super) fn save(
+    conn: &Connection,
+    user: &UserId,
+    computed: &ComputedArchetype,
+    version: &FactsVersion,
+) -> Result<ArchetypeSaved, StoreError> {
+    let current = current(conn, user)?;
+    let overridden = current.stored.as_ref().is_some_and(|old| old.has_live_override(computed.computed_at));
+    if current.opted_out || overridden || current.version != *version {
+        return Ok(ArchetypeSaved::Superseded);
+    }
+    let old = current.stored.as_ref();
+    put(conn, user, computed, None, old)?;
+    change::unmark(conn, user)?;
+    let seen = (computed.archetype, two_decimals(computed.confidence).to_bits(), false);
+    if old.map(|old| (old.archetype, old.confidence.to_bits(), old.manual.is_some())) != Some(seen) {
+        change::announce(conn, user)?;
+    }
+    Ok(ArchetypeSaved::Saved)
+}
+
+/// Makes an admin's change and audits it.
+pub(super) fn change(
+    conn: &Connection,
+    user: &UserId,
+    change: &ArchetypeChange,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<ArchetypeChanged, StoreError> {
+    let current = current(conn, user)?;
+    if current.opted_out {
+        return Ok(ArchetypeChanged::OptedOut);
+    }
+    let live = current.stored.as_ref().filter(|stored| stored.has_live_override(now));
+    let (action, reason) = match change {
+        ArchetypeChange::Recalculate { .. } => ("recalculate_archetype", None),
+        ArchetypeChange::Override { reason, .. } => ("override_archetype", Some(reason.as_str())),
+        ArchetypeChange::Reset { .. } => ("reset_archetype", None),
+    };
+    let audited = |new: Option<&StoredArchetype>| {
+        let metadata = json!({
+            "old": current.stored.as_ref().map(view),
+            "new": new.map(view),
+            "reason": reason,
+        });
+        audit::append(conn, actor, action, user, &metadata, now)
+    };
+    match change {
+        ArchetypeChange::Recalculate { .. } if live.is_some() => {
+            let audit_head = audited(live)?;
+            return Ok(live.map_or(ArchetypeChanged::Superseded, |kept| ArchetypeChanged::OverrideKept {
+                kept: kept.clone(),
+                audit_head,
+            }));
+        }
+        ArchetypeChange::Reset { .. } if live.is_none() => return Ok(ArchetypeChanged::NothingToReset),
+        ArchetypeChange::Recalculate { version, .. } | ArchetypeChange::Reset { version, .. }
+            if *version != current.version =>
+        {
+            return Ok(ArchetypeChanged::Superseded);
+        }
+        ArchetypeChange::Recalculate { computed, .. } | ArchetypeChange::Reset { computed, .. } => {
+            match computed {
+                Some(computed) => put(conn, user, computed, None, current.stored.as_ref())?,
+                None => remove(conn, user)?,
+            }
+            change::unmark(conn, user)?;
+        }
+        ArchetypeChange::Override { archetype, reason, expires_at, computed } => {
+            let manual =
+                ManualOverride { reason: reason.clone(), by: actor.id.clone(), expires_at: *expires_at };
+            let set = ComputedArchetype {
+                archetype: *archetype,
+                confidence: 1.0,
+                computed_at: now,
+                ..computed.clone()
+            };
+            put(conn, user, &set, Some(&manual), current.stored.as_ref())?;
+        }
+    }
+    let new = person::archetype(conn, user)?.map(|(stored, _)| stored);
+    let audit_head = audited(new.as_ref())?;
+    change::announce(conn, user)?;
+    Ok(ArchetypeChanged::Done { old: current.stored, new, audit_head })
+}
+
+/// Removes a user's archetype; says nothing to the feed.
+pub(super) fn remove(conn: &Connection, user: &UserId) -> Result<(), StoreError> {
+    conn.prepare_cached(DELETE).and_then(|mut s| s.execute([user.as_str()])).within(TABLE).map(drop)
+}
+
+fn put(
+    conn: &Connection,
+    user: &UserId,
+    computed: &ComputedArchetype,
+    manual: Option<&ManualOverride>,
+    old: Option<&StoredArchetype>,
+) -> Result<(), StoreError> {
+    let json = |value: serde_json::Result<String>| {
+        value.map_err(|error| StoreError::Refused { table: TABLE, detail: error.to_string() })
+    };
+    let signals = json(serde_json::to_string(&computed.signals))?;
+    let reasoning = json(serde_json::to_string(&computed.reasoning))?;
+    let mut statement = conn.prepare_cached(UPSERT).within(TABLE)?;
+    let written = statement.execute(params![
+        user.as_str(),
+        computed.archetype.as_str(),
+        two_decimals(computed.confidence),
+        signals,
+        reasoning,
+        computed.scores.to_string(),
+        manual.is_some(),
+        manual.map(|manual| manual.reason.as_str()),
+        manual.map(|manual| manual.by.as_str()),
+        manual.and_then(|manual| manual.expires_at).map(time_text),
+        computed.policy,
+        time_text(computed.computed_at),
+        time_text(written_at(computed.computed_at, old)),
+    ]);
+    written.within(TABLE).map(drop)
+}
+
+/// Gives the time of a write, later than that of the row it replaces even when the clock stands still, as it tells
+/// versions of the row apart.
+fn written_at(now: Timestamp, old: Option<&StoredArchetype>) -> Timestamp {
+    let next = old.and_then(|old| old.updated_at.checked_add(SignedDuration::from_micros(1)).ok());
+    next.map_or(to_microsecond(now), |next| next.max(to_microsecond(now)))
+}
+
+/// Writes what the audit log keeps of an archetype.
+fn view(stored: &StoredArchetype) -> Value {
+    json!({
+        "archetypeType": stored.archetype,
+        "confidence": stored.confidence,
+        "isManualOverride": stored.manual.is_some(),
+        "overrideReason": stored.manual.as_ref().map(|manual| &manual.reason),
+        "overrideBy": stored.manual.as_ref().map(|manual| &manual.by),
+        "expiresAt": stored.manual.as_ref().and_then(|manual| manual.expires_at).map(time_text),
+        "policy": stored.policy,
+        "computedAt": time_text(stored.computed_at),
+    })
+}

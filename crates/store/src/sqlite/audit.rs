@@ -1,0 +1,140 @@
+//! The audit log: appended to by audited changes, read by the check of its chain.
+
+use jiff::Timestamp;
+use nudge_engine::UserId;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
+
+use super::convert::{Within, statements, time_text};
+use crate::audit::{Entry, GENESIS, canonical_json};
+use crate::error::StoreError;
+use crate::record::{Actor, AuditReport};
+
+statements! {
+    TAIL = "SELECT id, hash FROM admin_audit_log ORDER BY id DESC LIMIT 1";
+    INSERT = "INSERT INTO admin_audit_log (id, admin_id, actor_role, action, target_user_id, metadata, ip_address,
+        user_agent, created_at, prev_hash, hash)
+      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    CHAIN = "SELECT id, prev_hash, admin_id, actor_role, action, target_user_id, metadata, ip_address, user_agent,
+        created_at, hash
+      FROM admin_audit_log ORDER BY id";
+}
+
+const TABLE: &str = "admin_audit_log";
+
+fn tail(conn: &Connection) -> Result<Option<(i64, String)>, StoreError> {
+    let mut statement = conn.prepare_cached(TAIL).within(TABLE)?;
+    statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional().within(TABLE)
+}
+
+/// Reads the hash of the newest entry.
+pub(super) fn head(conn: &Connection) -> Result<Option<String>, StoreError> {
+    Ok(tail(conn)?.map(|(_, hash)| hash))
+}
+
+/// Appends an entry and gives its hash.
+pub(super) fn append(
+    conn: &Connection,
+    actor: &Actor,
+    action: &str,
+    target: &UserId,
+    metadata: &Value,
+    now: Timestamp,
+) -> Result<String, StoreError> {
+    let (last, prev_hash) = tail(conn)?.unwrap_or_else(|| (0, GENESIS.to_owned()));
+    let (metadata, created_at) = (canonical_json(metadata), time_text(now));
+    let entry = Entry {
+        id: last + 1,
+        prev_hash: &prev_hash,
+        admin_id: &actor.id,
+        actor_role: &actor.role,
+        action,
+        target_user_id: Some(target.as_str()),
+        metadata: &metadata,
+        ip_address: actor.ip_address.as_deref(),
+        user_agent: actor.user_agent.as_deref(),
+        created_at: &created_at,
+    };
+    let hash = entry.hash();
+    let mut statement = conn.prepare_cached(INSERT).within(TABLE)?;
+    let inserted = statement.execute(params![
+        entry.id,
+        entry.admin_id,
+        entry.actor_role,
+        entry.action,
+        entry.target_user_id,
+        entry.metadata,
+        entry.ip_address,
+        entry.user_agent,
+        entry.created_at,
+        entry.prev_hash,
+        hash,
+    ]);
+    inserted.within(TABLE)?;
+    Ok(hash)
+}
+
+/// Reads the whole log, entry by entry, and reports the first one that is not what the chain says.
+pub(super) fn verify(conn: &Connection, expect_head: Option<&str>) -> Result<AuditReport, StoreError> {
+    let mut statement = conn.prepare_cached(CHAIN).within(TABLE)?;
+    let mut rows = statement.query([]).within(TABLE)?;
+    let mut report = AuditReport { entries: 0, head: None, broken: None };
+    let mut last = 0;
+    let mut expected_is_there = false;
+    while let Some(row) = rows.next().within(TABLE)? {
+        let (id, hash, problem) =
+            check(row, last, report.head.as_deref().unwrap_or(GENESIS)).within(TABLE)?;
+        if let (Some(problem), None) = (problem, &report.broken) {
+            report.broken = Some((id, problem.to_owned()));
+        }
+        expected_is_there |= expect_head == Some(hash.as_str());
+        report.entries += 1;
+        report.head = Some(hash);
+        last = id;
+    }
+    if report.broken.is_none() && expect_head.is_some() && report.head.as_deref() != expect_head {
+        let problem = if expected_is_there {
+            "the expected newest entry is there, but others follow it"
+        } else {
+            "the expected newest entry is not in the log"
+        };
+        report.broken = Some((last, problem.to_owned()));
+    }
+    Ok(report)
+}
+
+/// Checks one entry against its predecessor; gives its number, its hash, and what is wrong.
+fn check(
+    row: &Row<'_>,
+    last: i64,
+    predecessor: &str,
+) -> rusqlite::Result<(i64, String, Option<&'static str>)> {
+    let text =
+        |column| row.get_ref(column)?.as_str().map_err(|_| rusqlite::Error::InvalidColumnIndex(column));
+    let text_opt = |column| {
+        row.get_ref(column)?.as_str_or_null().map_err(|_| rusqlite::Error::InvalidColumnIndex(column))
+    };
+    let entry = Entry {
+        id: row.get(0)?,
+        prev_hash: text(1)?,
+        admin_id: text(2)?,
+        actor_role: text(3)?,
+        action: text(4)?,
+        target_user_id: text_opt(5)?,
+        metadata: text(6)?,
+        ip_address: text_opt(7)?,
+        user_agent: text_opt(8)?,
+        created_at: text(9)?,
+    };
+    let hash = text(10)?;
+    let problem = if entry.id != last + 1 {
+        Some("its number does not follow the one before")
+    } else if entry.prev_hash != predecessor {
+        Some("it does not name the hash of the entry before")
+    } else if entry.hash() != hash {
+        Some("its hash is not that of its content")
+    } else {
+        None
+    };
+    Ok((entry.id, hash.to_owned(), problem))
+}
