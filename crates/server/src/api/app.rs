@@ -1,0 +1,246 @@
+//! What every route works with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::request::Parts as RequestParts;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use nudge_engine::{Policy, UserId};
+use nudge_store::{Actor, ProfileRole, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::ApiError;
+use super::path;
+use crate::auth::{Authenticator, Caller};
+use crate::clock::Clock;
+use crate::config::{Config, Limits};
+use crate::recorder::Recorder;
+use crate::telemetry::Metrics;
+use crate::usecases::archetype::Archetypes;
+use crate::usecases::people::People;
+use crate::usecases::recommend::Recommender;
+
+/// The state of a running server.
+pub struct App {
+    /// The clock.
+    pub clock: Clock,
+    /// The time zone whose calendar counts.
+    pub zone: jiff::tz::TimeZone,
+    /// Verifies callers.
+    pub auth: Authenticator,
+    /// The database.
+    pub store: Store,
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The archetype cache.
+    pub people: Arc<People>,
+    /// Decides.
+    pub recommender: Recommender,
+    /// Works on archetypes.
+    pub archetypes: Archetypes,
+    /// Records decisions.
+    pub recorder: Arc<Recorder>,
+    /// Renders metrics.
+    pub metrics: Metrics,
+    /// The HTTP limits.
+    pub limits: Limits,
+    /// The address under which clients reach the server.
+    pub url: String,
+    /// The anonymous key, which browsers may know.
+    pub anon_key: String,
+    /// Whether the server listens on loopback only.
+    pub loopback: bool,
+    in_flight: Arc<Semaphore>,
+    per_caller: Option<DefaultKeyedRateLimiter<String>>,
+    per_address: Option<DefaultKeyedRateLimiter<IpAddr>>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// What a server is put together from.
+pub struct Parts {
+    /// The clock.
+    pub clock: Clock,
+    /// Verifies callers.
+    pub auth: Authenticator,
+    /// The database.
+    pub store: Store,
+    /// Records decisions.
+    pub recorder: Arc<Recorder>,
+    /// Renders metrics.
+    pub metrics: Metrics,
+    /// The anonymous key.
+    pub anon_key: String,
+}
+
+impl App {
+    /// Puts a server together.
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        let policy = Arc::new(config.policy.clone());
+        let store = parts.store;
+        let people =
+            Arc::new(People::new(store.clone(), Arc::clone(&policy), config.cache_ttl, config.cache_people));
+        Self {
+            recommender: Recommender {
+                store: store.clone(),
+                people: Arc::clone(&people),
+                policy: Arc::clone(&policy),
+            },
+            archetypes: Archetypes {
+                store: store.clone(),
+                people: Arc::clone(&people),
+                policy: Arc::clone(&policy),
+            },
+            clock: parts.clock,
+            zone: config.zone.clone(),
+            auth: parts.auth,
+            store,
+            policy,
+            people,
+            recorder: parts.recorder,
+            metrics: parts.metrics,
+            url: config.url(),
+            anon_key: parts.anon_key,
+            loopback: config.bind.is_loopback(),
+            in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
+            per_caller: config.limits.rate_per_caller.and_then(limiter),
+            per_address: config.limits.rate_per_address.and_then(limiter),
+            limits: config.limits.clone(),
+        }
+    }
+
+    /// Gives a place to a request, or says that there is none. Health and metrics are answered by a full server too.
+    pub fn admit(&self, route: &'static str) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        if matches!(route, path::LIVE | path::READY | path::METRICS) {
+            return Ok(None);
+        }
+        Arc::clone(&self.in_flight).try_acquire_owned().map(Some).map_err(|_| ApiError::Full)
+    }
+
+    /// Gives the number of requests in work.
+    pub fn in_flight(&self) -> usize {
+        self.limits.in_flight - self.in_flight.available_permits()
+    }
+
+    /// Resolves the caller of a request and counts it against the rates.
+    ///
+    /// # Errors
+    /// 401 without a caller, 429 beyond a rate.
+    pub async fn caller(&self, request: &RequestParts) -> Result<Caller, ApiError> {
+        let address = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        if let (Some(rates), Some(address)) = (&self.per_address, address) {
+            within(rates, &address)?;
+        }
+        let caller = self.auth.caller(&request.headers, self.clock.now()).await?;
+        if let Some(rates) = &self.per_caller {
+            let key = match &caller {
+                // The anonymous key is shared by everybody: one address is one caller.
+                Caller::Anonymous => {
+                    format!("anonymous@{}", address.map_or_else(String::new, |a| a.to_string()))
+                }
+                Caller::User(id) => format!("user:{id}"),
+                Caller::Service => "service".to_owned(),
+            };
+            within(rates, &key)?;
+        }
+        Ok(caller)
+    }
+
+    /// Forgets the rates of callers that have been away.
+    pub fn tidy_rates(&self) {
+        if let Some(rates) = &self.per_caller {
+            rates.retain_recent();
+        }
+        if let Some(rates) = &self.per_address {
+            rates.retain_recent();
+        }
+    }
+
+    /// Gives who acts, if the caller may act as an admin *now*.
+    ///
+    /// # Errors
+    /// 401 for anonymous callers, 403 for users whose profile does not say admin.
+    pub async fn admin(&self, caller: &Caller, request: &Origin) -> Result<Actor, ApiError> {
+        let (id, role) = match caller {
+            Caller::Anonymous => return Err(ApiError::SignInRequired),
+            Caller::Service => ("service_role".to_owned(), "service_role"),
+            Caller::User(me) => match self.store.profile(me).await?.role {
+                ProfileRole::Admin => (me.to_string(), "admin"),
+                ProfileRole::Member => {
+                    return Err(ApiError::RoleRequired { needed: "an admin or the service key" });
+                }
+            },
+        };
+        Ok(Actor {
+            id,
+            role: role.to_owned(),
+            ip_address: request.address.clone(),
+            user_agent: request.user_agent.clone(),
+        })
+    }
+
+    /// Checks that a caller may see a user's data.
+    ///
+    /// # Errors
+    /// 401 for anonymous callers, 403 for another user's id, whether or not that user exists.
+    pub async fn may_see(&self, caller: &Caller, user: &UserId) -> Result<(), ApiError> {
+        match caller {
+            Caller::Anonymous => Err(ApiError::SignInRequired),
+            Caller::Service => Ok(()),
+            Caller::User(me) if me == user => Ok(()),
+            Caller::User(me) => match self.store.profile(me).await?.role {
+                ProfileRole::Admin => Ok(()),
+                ProfileRole::Member => Err(ApiError::NotYourself),
+            },
+        }
+    }
+}
+
+/// Where a request came from, for the record.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The address.
+    pub address: Option<String>,
+    /// The user agent, at most 256 characters of it.
+    pub user_agent: Option<String>,
+}
+
+impl Origin {
+    /// Reads it from a request.
+    pub fn of(request: &RequestParts) -> Self {
+        let address = request.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string());
+        Self { address, user_agent: user_agent(&request.headers) }
+    }
+}
+
+/// Reads the user agent, at most 256 characters of it.
+pub fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(axum::http::header::USER_AGENT)?.to_str().ok()?;
+    Some(text.chars().take(256).collect())
+}
+
+/// Makes a limiter that allows a number of requests a second, and that many at once.
+fn limiter<K: Clone + std::hash::Hash + Eq>(per_second: u32) -> Option<DefaultKeyedRateLimiter<K>> {
+    NonZeroU32::new(per_second).map(|n| RateLimiter::keyed(Quota::per_second(n)))
+}
+
+fn within<K: Clone + std::hash::Hash + Eq>(
+    rates: &DefaultKeyedRateLimiter<K>,
+    key: &K,
+) -> Result<(), ApiError> {
+    rates.check_key(key).map_err(|not_until| {
+        let wait = not_until.wait_time_from(DefaultClock::default().now());
+        ApiError::TooMany { retry_after_secs: wait.as_secs() + 1 }
+    })
+}

@@ -1,0 +1,67 @@
+//! Bodies: bounded in size and time, JSON only, one error for whatever is wrong with them.
+
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::App;
+use super::error::ApiError;
+
+/// Largest JSON body.
+pub const MAX_JSON: usize = 256 * 1024;
+/// Largest body of ingested facts.
+pub const MAX_INGEST: usize = 4 * 1024 * 1024;
+
+/// Reads a JSON body's bytes: within the limit (413), in time (408), of the right type (415), in that order.
+///
+/// # Errors
+/// [`ApiError`] with those answers.
+pub async fn read(app: &App, parts: &Parts, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError::TooLarge { limit: format!("{} KiB", limit / 1024) };
+    let declared =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let is_json = has_json_type(&parts.headers);
+    let collected = tokio::time::timeout(app.limits.body_timeout, Limited::new(body, limit).collect());
+    let bytes = match collected.await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(too_large()),
+        Ok(Err(_)) => return Err(ApiError::BadBody { problem: "it ended too early".into() }),
+        Err(_) => return Err(ApiError::TooSlow),
+    };
+    if is_json { Ok(bytes) } else { Err(ApiError::WrongMediaType) }
+}
+
+fn has_json_type(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else { return false };
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/json") || media_type.eq_ignore_ascii_case("text/plain")
+}
+
+/// Parses a JSON body of our own fields: unknown fields and duplicate keys are refused by the type.
+///
+/// # Errors
+/// 400 that says what does not fit.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| ApiError::BadBody { problem: error.to_string() })
+}
+
+/// Parses one value or an array of at most `most`.
+///
+/// # Errors
+/// 400 that says what does not fit, 413 for more.
+pub fn parse_one_or_many<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<Vec<T>, ApiError> {
+    let is_array = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    let values: Vec<T> = if is_array { parse(bytes)? } else { vec![parse(bytes)?] };
+    if values.is_empty() {
+        return Err(ApiError::BadBody { problem: "the array is empty".into() });
+    }
+    if values.len() > most {
+        return Err(ApiError::TooLarge { limit: format!("{most} elements") });
+    }
+    Ok(values)
+}

@@ -1,0 +1,40 @@
+//! `GET /metrics`: Prometheus. Open to anybody when bound to loopback, to the service elsewhere.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use metrics::gauge;
+
+use super::App;
+use super::error::ApiError;
+use crate::auth::Caller;
+
+/// Shows the metrics in Prometheus' text format.
+#[utoipa::path(get, path = super::path::METRICS, tag = "operations", operation_id = "getMetrics",
+    responses((status = 200, description = "Prometheus text format", content_type = "text/plain", body = String),
+        (status = 401, body = super::error::ErrorBody), (status = 403, body = super::error::ErrorBody)))]
+pub async fn get_metrics(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, ApiError> {
+    if !app.loopback {
+        match app.caller(&parts).await? {
+            Caller::Service => {}
+            Caller::Anonymous => return Err(ApiError::SignInRequired),
+            Caller::User(_) => return Err(ApiError::RoleRequired { needed: "the service key" }),
+        }
+    }
+    let recorder = app.recorder.stats();
+    let writer = app.store.writer_stats();
+    gauge!("nudge_recorder_queue_depth").set(app.store.queue_depth() as f64);
+    gauge!("nudge_spool_depth").set(recorder.spool_depth as f64);
+    gauge!("nudge_http_in_flight").set(app.in_flight() as f64);
+    gauge!("nudge_commits").set(writer.commits as f64);
+    gauge!("nudge_commit_rows").set(writer.rows as f64);
+    let mut response = Response::new(Body::from(app.metrics.render()));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(response)
+}

@@ -1,0 +1,125 @@
+//! What surrounds every route: request id, CORS, limits, metrics, the rendering of errors, and panics turned into 500.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::{counter, histogram};
+
+use super::App;
+use super::error::{ApiError, Pending};
+use super::path;
+use crate::clock::new_id;
+
+const ALLOW_HEADERS: &str =
+    "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage";
+const ALLOW_METHODS: &str = "GET, POST, PUT, PATCH, DELETE, OPTIONS";
+const EXPOSE_HEADERS: &str = "x-request-id, retry-after, allow";
+
+/// The name of the header that carries the request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// When a request came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived(pub Instant);
+
+/// Runs a request with everything that all routes share.
+pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let arrived = Instant::now();
+    let request_id = new_id(app.clock.now()).to_string();
+    let route = route_label(request.uri().path());
+    let method = request.method().clone();
+    let is_head = method == Method::HEAD;
+    request.extensions_mut().insert(Arrived(arrived));
+
+    let mut response = if method == Method::OPTIONS {
+        StatusCode::OK.into_response()
+    } else {
+        match app.admit(route) {
+            Ok(_permit) => caught(next.run(request)).await,
+            Err(error) => error.into_response(),
+        }
+    };
+    if let Some(error) = response.extensions_mut().remove::<Pending>() {
+        response = error.render(&request_id);
+        if is_head {
+            *response.body_mut() = axum::body::Body::empty();
+        }
+    }
+    add_headers(response.headers_mut(), &request_id);
+    let status = response.status();
+    note(route, &method, status, arrived);
+    tracing::debug!(request.id = %request_id, http.route = route, http.method = %method, http.status = status.as_u16(),
+        duration_us = arrived.elapsed().as_micros() as u64, "request.done");
+    response
+}
+
+/// Turns a panic of a route into an error.
+async fn caught(run: impl Future<Output = Response>) -> Response {
+    use std::panic::AssertUnwindSafe;
+    let mut run = Box::pin(run);
+    let polled = std::future::poll_fn(|context| {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => std::task::Poll::Ready(Err(panic)),
+        }
+    });
+    polled
+        .await
+        .unwrap_or_else(|_panic| ApiError::Internal { detail: "a route panicked".into() }.into_response())
+}
+
+fn add_headers(headers: &mut HeaderMap, request_id: &str) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(ALLOW_METHODS));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSE_HEADERS));
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// Names the route for metrics: one of a fixed set, whatever was asked for.
+fn route_label(requested: &str) -> &'static str {
+    path::ALL.into_iter().find(|route| *route == requested).unwrap_or("other")
+}
+
+fn note(route: &'static str, method: &Method, status: StatusCode, arrived: Instant) {
+    let method = match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    };
+    let status = status_label(status);
+    counter!("nudge_http_requests_total", "route" => route, "method" => method, "status" => status)
+        .increment(1);
+    histogram!("nudge_http_request_duration_seconds", "route" => route, "status" => status)
+        .record(arrived.elapsed().as_secs_f64());
+}
+
+/// Gives the status as a label without allocating.
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200 => "200",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        413 => "413",
+        415 => "415",
+        429 => "429",
+        500 => "500",
+        503 => "503",
+        _ => "other",
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line: one file a command.
+
+mod archetype;
+mod audit;
+mod classify;
+mod completions;
+mod config;
+mod demo;
+mod explain;
+mod import;
+mod keys;
+pub mod lines;
+mod output;
+mod recommend;
+mod serve;
+mod settings;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use nudge_store::{Store, StoreOptions};
+
+pub use recommend::what_if;
+
+use crate::clock::Clock;
+use crate::config::{Config, Values};
+use settings::Flags;
+
+/// Personalized defaults for a shared-lease marketplace: recommends, records, measures.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nudge",
+    version,
+    after_help = "Start here:\n  nudge demo                    a marketplace with people in it, served on http://127.0.0.1:54321\n  \
+                  nudge serve                   the service on ./nudge-data\n  \
+                  nudge keys                    the keys of ./nudge-data, as environment lines\n  \
+                  nudge COMMAND --help          more of a command, with examples"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Settings file; default: nudge.toml of this folder, if there is one
+    #[arg(long, global = true, value_name = "FILE", help_heading = settings::HEADING)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Serve(serve::Args),
+    Keys(keys::Args),
+    Token(token::Args),
+    Import(import::Args),
+    Explain(explain::Args),
+    Archetype(archetype::Args),
+    Audit(audit::Args),
+    Config(config::Args),
+    Classify(classify::Args),
+    Recommend(recommend::Args),
+    Completions(completions::Args),
+}
+
+/// Gives the command as clap sees it, for completions and the help test.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says whether the reader of our output has gone away, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let settings = || -> anyhow::Result<Config> {
+        let values = Values::gather(&cli.flags.0, |name| std::env::var(name).ok(), cli.config.as_deref())?;
+        Ok(Config::from_values(values)?)
+    };
+    let done = ExitCode::SUCCESS;
+    match cli.command {
+        Command::Demo(args) => asynchronous(demo::run(args, settings()?)).map(|()| done),
+        Command::Serve(args) => asynchronous(serve::run(args, settings()?)).map(|()| done),
+        Command::Keys(args) => keys::run(&args, &settings()?).map(|()| done),
+        Command::Token(args) => token::run(&args, &settings()?).map(|()| done),
+        Command::Import(args) => asynchronous(import::run(args, settings()?)).map(|()| done),
+        Command::Explain(args) => asynchronous(explain::run(args, settings()?)),
+        Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
+        Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
+        Command::Config(args) => config::run(&args, &settings()?).map(|()| done),
+        Command::Classify(args) => classify::run(&args, &settings()?.policy),
+        Command::Recommend(args) => recommend::run(&args, &settings()?.policy),
+        Command::Completions(args) => completions::run(&args).map(|()| done),
+    }
+}
+
+fn asynchronous<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// Opens the database that a server has made, for a command that works beside it.
+fn open_existing(config: &Config) -> anyhow::Result<Store> {
+    let path = &config.database;
+    if !path.exists() {
+        anyhow::bail!(
+            "there is no database at {}\n  Start one with `nudge demo` or `nudge serve`, or say where it is with --data-dir DIR.",
+            path.display()
+        );
+    }
+    Ok(Store::open_existing(StoreOptions { path: path.clone(), readers: 1, ..StoreOptions::default() })?)
+}
+
+/// Makes the use cases of a command that works beside a server.
+fn archetypes(config: &Config, store: &Store) -> crate::usecases::archetype::Archetypes {
+    use std::sync::Arc;
+    let policy = Arc::new(config.policy.clone());
+    let people =
+        crate::usecases::people::People::new(store.clone(), Arc::clone(&policy), config.cache_ttl, 1_000);
+    crate::usecases::archetype::Archetypes { store: store.clone(), people: Arc::new(people), policy }
+}
+
+/// The clock of commands.
+fn clock() -> Clock {
+    Clock::default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

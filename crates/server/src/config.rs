@@ -1,0 +1,284 @@
+//! Settings: flags beat environment beats `nudge.toml` beats the default. One table says what there is; the
+//! command-line flags, `nudge config` and docs/CONFIGURATION.md are made from it.
+
+pub mod setting;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use nudge_engine::Policy;
+
+pub use setting::{SETTINGS, Setting, Source, Values};
+
+use crate::auth::jwks::{Jwks, JwksError};
+use crate::auth::keys::{self, ApiKeys, MIN_SECRET_BYTES, SecretError};
+use crate::auth::{Authenticator, Caller};
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value does not fit.
+    #[error("{name} (from {origin}): {problem}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// Where the value came from.
+        origin: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read {}: {detail}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// The file holds a name that is no setting.
+    #[error("{}: `{name}` is not a setting; `nudge config` lists them all", path.display())]
+    UnknownName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// The local secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The key set.
+    #[error("SUPABASE_JWKS or SUPABASE_JWKS_URL: {0}")]
+    Jwks(#[from] JwksError),
+    /// Signing the local keys failed.
+    #[error("cannot sign the local keys: {0}")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+/// Limits of the HTTP server.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Requests in work; the next one is 503.
+    pub in_flight: usize,
+    /// Time to send the request's head.
+    pub header_timeout: Duration,
+    /// Time to send the body.
+    pub body_timeout: Duration,
+    /// Requests a second for each caller; `None` for no limit.
+    pub rate_per_caller: Option<u32>,
+    /// Requests a second for each address; `None` for no limit.
+    pub rate_per_address: Option<u32>,
+    /// Time that a shutdown waits for requests in work.
+    pub shutdown: Duration,
+}
+
+/// The settings, parsed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where files are kept.
+    pub data_dir: PathBuf,
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Port to listen on.
+    pub port: u16,
+    /// How long a stored archetype is used.
+    pub cache_ttl: Duration,
+    /// Log filter.
+    pub log_level: String,
+    /// Whether logs are JSON.
+    pub log_json: bool,
+    /// The zone whose calendar counts.
+    pub zone: TimeZone,
+    /// The decision policy.
+    pub policy: Policy,
+    /// The HTTP server's limits.
+    pub limits: Limits,
+    /// How long a decision waits for its commit before it goes to the spool.
+    pub commit_timeout: Duration,
+    /// Size of the spool.
+    pub spool_bytes: u64,
+    /// Known people in memory.
+    pub cache_people: u64,
+    /// All values with their sources.
+    pub values: Values,
+}
+
+impl Config {
+    /// Parses the settings.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] names the first setting that does not fit.
+    pub fn from_values(values: Values) -> Result<Self, ConfigError> {
+        let data_dir = PathBuf::from(values.text("NUDGE_DATA_DIR").unwrap_or_default());
+        let database = database_path(&values, &data_dir)?;
+        let policy = policy(&values)?;
+        let rate = |name| values.number::<u32>(name, 0..=1_000_000).map(|rate| (rate > 0).then_some(rate));
+        let millis = |name, range| values.number::<u64>(name, range).map(Duration::from_millis);
+        let limits = Limits {
+            connections: values.number("NUDGE_MAX_CONNECTIONS", 1..=1_000_000)?,
+            in_flight: values.number("NUDGE_MAX_IN_FLIGHT", 1..=1_000_000)?,
+            header_timeout: millis("NUDGE_HEADER_TIMEOUT_MS", 10..=600_000)?,
+            body_timeout: millis("NUDGE_BODY_TIMEOUT_MS", 10..=600_000)?,
+            rate_per_caller: rate("NUDGE_RATE_PER_CALLER")?,
+            rate_per_address: rate("NUDGE_RATE_PER_ADDRESS")?,
+            shutdown: millis("NUDGE_SHUTDOWN_MS", 0..=600_000)?,
+        };
+        Ok(Self {
+            database,
+            data_dir,
+            bind: values.parse("NUDGE_BIND", "an IP address, such as 127.0.0.1 or 0.0.0.0")?,
+            port: values.number("NUDGE_PORT", 0..=65_535)?,
+            cache_ttl: Duration::from_secs_f64(3_600.0 * cache_hours(&values)?),
+            log_level: values.text("LOG_LEVEL").unwrap_or_default().to_owned(),
+            log_json: match values.text("NUDGE_LOG_FORMAT") {
+                Some("json") => true,
+                Some("text") => false,
+                _ => return Err(values.bad("NUDGE_LOG_FORMAT", "must be `text` or `json`")),
+            },
+            zone: TimeZone::get(values.text("NUDGE_TIMEZONE").unwrap_or("UTC")).map_err(|_| {
+                values.bad("NUDGE_TIMEZONE", "must be an IANA time zone, such as UTC or Europe/Berlin")
+            })?,
+            policy,
+            limits,
+            commit_timeout: millis("NUDGE_COMMIT_TIMEOUT_MS", 1..=60_000)?,
+            spool_bytes: values.number::<u64>("NUDGE_SPOOL_MIB", 1..=65_536)? * 1024 * 1024,
+            cache_people: values.number("NUDGE_CACHE_PEOPLE", 1..=100_000_000)?,
+            values,
+        })
+    }
+
+    /// Gives the address under which clients reach this server.
+    pub fn url(&self) -> String {
+        if let Some(url) = self.values.text("SUPABASE_URL") {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let host = if self.bind.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { self.bind };
+        match host {
+            IpAddr::V4(v4) => format!("http://{v4}:{}", self.port),
+            IpAddr::V6(v6) => format!("http://[{v6}]:{}", self.port),
+        }
+    }
+}
+
+fn cache_hours(values: &Values) -> Result<f64, ConfigError> {
+    values.parse::<f64>("CACHE_TTL_HOURS", "a number of hours").and_then(|h| {
+        if (0.0..=8_760.0).contains(&h) {
+            Ok(h)
+        } else {
+            Err(values.bad("CACHE_TTL_HOURS", "must be 0 to 8760"))
+        }
+    })
+}
+
+fn database_path(values: &Values, data_dir: &std::path::Path) -> Result<PathBuf, ConfigError> {
+    let Some(url) = values.text("DATABASE_URL") else { return Ok(data_dir.join("nudge.db")) };
+    match url.strip_prefix("sqlite://") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => Err(values.bad(
+            "DATABASE_URL",
+            "must be sqlite:///path/to/file; this version has the embedded database only",
+        )),
+    }
+}
+
+fn policy(values: &Values) -> Result<Policy, ConfigError> {
+    let Some(path) = values.text("NUDGE_POLICY_FILE") else { return Ok(Policy::default()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::File { path: path.into(), detail: error.to_string() })?;
+    let policy: Policy = toml::from_str(&text)
+        .map_err(|error| ConfigError::File { path: path.into(), detail: error.to_string() })?;
+    policy.validate().map_err(|error| values.bad("NUDGE_POLICY_FILE", error))?;
+    Ok(policy)
+}
+
+/// The project's keys, configured or made.
+pub struct Keys {
+    /// HS256 secret.
+    pub secret: String,
+    /// The anonymous key, as clients send it.
+    pub anon: String,
+    /// The service key.
+    pub service_role: String,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+impl Keys {
+    /// Takes the configured secret, or the local one (made on the first run), and the two keys for it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the secret is too short or the local one cannot be had.
+    pub fn load(config: &Config) -> Result<Self, ConfigError> {
+        let values = &config.values;
+        let secret = match values.text("SUPABASE_JWT_SECRET") {
+            Some(secret) if secret.len() < MIN_SECRET_BYTES => {
+                return Err(values.bad(
+                    "SUPABASE_JWT_SECRET",
+                    format!("must have at least {MIN_SECRET_BYTES} bytes; it has {}", secret.len()),
+                ));
+            }
+            Some(secret) => secret.to_owned(),
+            None => keys::local_secret(&config.data_dir)?,
+        };
+        let key = |name, role| match values.text(name) {
+            Some(key) => Ok(key.to_owned()),
+            None => keys::legacy_key(secret.as_bytes(), role),
+        };
+        let (anon, service_role) =
+            (key("SUPABASE_ANON_KEY", "anon")?, key("SUPABASE_SERVICE_ROLE_KEY", "service_role")?);
+        Ok(Self { secret, anon, service_role })
+    }
+
+    /// Makes the authenticator, and checks that the configured keys are ones it accepts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a key or the key set cannot be used.
+    pub async fn authenticator(
+        &self,
+        config: &Config,
+        now: jiff::Timestamp,
+    ) -> Result<Authenticator, ConfigError> {
+        let values = &config.values;
+        let mut publishable = values.key_map("SUPABASE_PUBLISHABLE_KEYS")?;
+        let mut secret = values.key_map("SUPABASE_SECRET_KEYS")?;
+        if self.anon.starts_with("sb_publishable_") {
+            publishable.insert("SUPABASE_ANON_KEY".into(), self.anon.clone());
+        }
+        if self.service_role.starts_with("sb_secret_") {
+            secret.insert("SUPABASE_SERVICE_ROLE_KEY".into(), self.service_role.clone());
+        }
+        let jwks = Jwks::new(values.text("SUPABASE_JWKS"), values.text("SUPABASE_JWKS_URL"))?;
+        let authenticator =
+            Authenticator::new(self.secret.as_bytes(), ApiKeys::new(publishable, secret), jwks);
+        for (name, key, caller) in [
+            ("SUPABASE_ANON_KEY", &self.anon, Caller::Anonymous),
+            ("SUPABASE_SERVICE_ROLE_KEY", &self.service_role, Caller::Service),
+        ] {
+            let mut headers = axum::http::HeaderMap::new();
+            let Ok(value) = key.parse() else { return Err(values.bad(name, "is not plain text")) };
+            headers.insert("apikey", value);
+            match authenticator.caller(&headers, now).await {
+                Ok(found) if found == caller => {}
+                Ok(_) => return Err(values.bad(name, "is a key for another role")),
+                Err(error) => {
+                    let hint = "set SUPABASE_JWT_SECRET to the secret it was signed with";
+                    return Err(values.bad(name, format!("is not accepted: {error} ({hint})")));
+                }
+            }
+        }
+        Ok(authenticator)
+    }
+}
+
+/// A JSON object name → key.
+pub(crate) type KeyMap = BTreeMap<String, String>;

@@ -1,0 +1,254 @@
+//! The table of settings, and where each value came from.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::{ConfigError, KeyMap};
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Name of the environment variable; in lower case the name in `nudge.toml`.
+    pub name: &'static str,
+    /// The default, as text; `None` when there is none.
+    pub default: Option<&'static str>,
+    /// What it means, one line.
+    pub help: &'static str,
+    /// Whether the value must not be shown. Such a setting has no flag: a command line is readable by others.
+    pub secret: bool,
+}
+
+impl Setting {
+    /// Gives the long flag: `NUDGE_DATA_DIR` is `--data-dir`, `LOG_LEVEL` is `--log-level`.
+    pub fn flag(&self) -> Option<String> {
+        let name = self.name.strip_prefix("NUDGE_").unwrap_or(self.name);
+        (!self.secret).then(|| name.to_ascii_lowercase().replace('_', "-"))
+    }
+}
+
+const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
+    Setting { name, default, help, secret: false }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: None, help, secret: true }
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "NUDGE_DATA_DIR",
+        Some("./nudge-data"),
+        "Folder for the database, the local secret and the spool",
+    ),
+    setting("NUDGE_BIND", Some("127.0.0.1"), "Address to listen on"),
+    setting("NUDGE_PORT", Some("54321"), "Port to listen on; 0 takes a free one"),
+    setting("DATABASE_URL", None, "Database, sqlite:///path/to/file; default: nudge.db in the data folder"),
+    setting(
+        "CACHE_TTL_HOURS",
+        Some("24"),
+        "Hours for which a stored archetype is used before it is computed again",
+    ),
+    setting(
+        "LOG_LEVEL",
+        Some("info"),
+        "error, warn, info, debug, trace, or a filter such as nudge=debug,info",
+    ),
+    setting("NUDGE_LOG_FORMAT", Some("text"), "text or json"),
+    setting("NUDGE_TIMEZONE", Some("UTC"), "Time zone whose calendar days count (IANA name)"),
+    setting("NUDGE_POLICY_FILE", None, "TOML file with the policy's numbers; default: rules-v1"),
+    setting(
+        "SUPABASE_URL",
+        None,
+        "Address under which clients reach this server; default: the address it listens on",
+    ),
+    secret("SUPABASE_ANON_KEY", "Anonymous key; default: made from the secret"),
+    secret("SUPABASE_SERVICE_ROLE_KEY", "Service key; default: made from the secret"),
+    secret(
+        "SUPABASE_JWT_SECRET",
+        "HS256 secret, at least 32 bytes; default: made on first start, kept in the data folder",
+    ),
+    setting(
+        "SUPABASE_JWKS_URL",
+        None,
+        "URL of a JSON Web Key Set for ES256 and RS256 (https, or http on loopback)",
+    ),
+    setting("SUPABASE_JWKS", None, "The JSON Web Key Set itself"),
+    secret("SUPABASE_PUBLISHABLE_KEYS", "JSON object name → publishable key"),
+    secret("SUPABASE_SECRET_KEYS", "JSON object name → secret key"),
+    setting("NUDGE_MAX_CONNECTIONS", Some("10000"), "Open connections; more wait to be accepted"),
+    setting("NUDGE_MAX_IN_FLIGHT", Some("1024"), "Requests in work; the next one is answered 503"),
+    setting("NUDGE_HEADER_TIMEOUT_MS", Some("10000"), "Milliseconds in which a request's head must arrive"),
+    setting("NUDGE_BODY_TIMEOUT_MS", Some("10000"), "Milliseconds in which a request's body must arrive"),
+    setting("NUDGE_RATE_PER_CALLER", Some("0"), "Requests a second for each caller, 429 beyond; 0: no limit"),
+    setting(
+        "NUDGE_RATE_PER_ADDRESS",
+        Some("0"),
+        "Requests a second for each address, 429 beyond; 0: no limit",
+    ),
+    setting("NUDGE_SHUTDOWN_MS", Some("10000"), "Milliseconds that a shutdown waits for requests in work"),
+    setting(
+        "NUDGE_COMMIT_TIMEOUT_MS",
+        Some("250"),
+        "Milliseconds after which a commit not come back goes to the spool",
+    ),
+    setting("NUDGE_SPOOL_MIB", Some("64"), "Size of the spool file, taken from the disk at the first start"),
+    setting("NUDGE_CACHE_PEOPLE", Some("100000"), "People whose archetype is kept in memory"),
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// The settings file.
+    File(PathBuf),
+    /// Nobody said anything else.
+    Default,
+}
+
+impl Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment => f.write_str("environment"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// The values of all settings, as text, each with its source.
+#[derive(Clone)]
+pub struct Values(BTreeMap<&'static str, (String, Source)>);
+
+impl std::fmt::Debug for Values {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Values(…)")
+    }
+}
+
+impl Values {
+    /// Gathers the values. An empty environment variable counts as absent.
+    ///
+    /// `file` is read if given, else `nudge.toml` of the working directory if there is one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read or holds something that is no setting.
+    pub fn gather(
+        flags: &BTreeMap<&'static str, String>,
+        environment: impl Fn(&str) -> Option<String>,
+        file: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let file_values = read_file(file)?;
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            let given = flags
+                .get(setting.name)
+                .map(|v| (v.clone(), Source::Flag))
+                .or_else(|| {
+                    environment(setting.name).filter(|v| !v.is_empty()).map(|v| (v, Source::Environment))
+                })
+                .or_else(|| file_values.get(setting.name).cloned())
+                .or_else(|| setting.default.map(|v| (v.to_owned(), Source::Default)));
+            if let Some(given) = given {
+                values.insert(setting.name, given);
+            }
+        }
+        Ok(Self(values))
+    }
+
+    /// Sets a value, as a flag would.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.0.insert(name, (value.into(), Source::Flag));
+    }
+
+    /// Gives a value.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Gives where a value came from.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.0.get(name).map(|(_, source)| source)
+    }
+
+    /// Makes the error for a value that does not fit.
+    pub(super) fn bad(&self, name: &'static str, problem: impl Display) -> ConfigError {
+        let origin = self.source(name).map_or_else(|| "default".to_owned(), ToString::to_string);
+        ConfigError::Value { name, origin, problem: problem.to_string() }
+    }
+
+    pub(super) fn parse<T: FromStr>(&self, name: &'static str, wanted: &str) -> Result<T, ConfigError> {
+        let text = self.text(name).unwrap_or_default();
+        text.trim().parse().map_err(|_| self.bad(name, format!("must be {wanted}, not `{text}`")))
+    }
+
+    pub(super) fn number<T>(&self, name: &'static str, range: RangeInclusive<T>) -> Result<T, ConfigError>
+    where
+        T: FromStr + PartialOrd + Display,
+    {
+        let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+        let number: T = self.parse(name, &wanted)?;
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            Err(self.bad(name, format!("must be {wanted}, not {number}")))
+        }
+    }
+
+    /// Reads a JSON object name → key; every key must be long enough not to be guessed.
+    pub(super) fn key_map(&self, name: &'static str) -> Result<KeyMap, ConfigError> {
+        let Some(text) = self.text(name) else { return Ok(KeyMap::new()) };
+        let map: KeyMap = serde_json::from_str(text).map_err(|_| {
+            self.bad(name, "must be a JSON object of names and keys, such as {\"default\":\"sb_…\"}")
+        })?;
+        match map.iter().find(|(_, key)| key.len() < 20) {
+            Some((key_name, _)) => {
+                Err(self.bad(name, format!("the key `{key_name}` is shorter than 20 characters")))
+            }
+            None => Ok(map),
+        }
+    }
+}
+
+type FileValues = BTreeMap<&'static str, (String, Source)>;
+
+fn read_file(file: Option<&Path>) -> Result<FileValues, ConfigError> {
+    let (path, required) = match file {
+        Some(path) => (path.to_owned(), true),
+        None => (PathBuf::from("nudge.toml"), false),
+    };
+    let fail = |detail: String| ConfigError::File { path: path.clone(), detail };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => {
+            return Ok(FileValues::new());
+        }
+        Err(error) => return Err(fail(error.to_string())),
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+    let mut values = FileValues::new();
+    for (name, value) in table {
+        let setting = SETTINGS
+            .iter()
+            .find(|s| s.name.eq_ignore_ascii_case(&name) && name.chars().all(|c| !c.is_ascii_uppercase()))
+            .ok_or_else(|| ConfigError::UnknownName { path: path.clone(), name: name.clone() })?;
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(n) => n.to_string(),
+            toml::Value::Float(n) => n.to_string(),
+            toml::Value::Table(table) => {
+                serde_json::to_string(&table).map_err(|error| fail(error.to_string()))?
+            }
+            other => return Err(fail(format!("`{name}` cannot be a {}", other.type_str()))),
+        };
+        values.insert(setting.name, (text, Source::File(path.clone())));
+    }
+    Ok(values)
+}

@@ -1,0 +1,281 @@
+//! A running server: locked data directory, database, spool, background tasks, connections, and a shutdown that
+//! finishes what it took.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use nudge_store::{Store, StoreError, StoreOptions};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::api::app::{Parts, Peer};
+use crate::api::{self, App};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Keys};
+use crate::recorder::Recorder;
+use crate::recorder::spool::{Spool, SpoolError};
+use crate::telemetry::Metrics;
+
+/// Largest head of a request, URL included.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Most headers of a request.
+const MAX_HEADERS: usize = 100;
+/// Interval of housekeeping.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data folder {}: {source}\n  Choose another with --data-dir DIR, or make this one writable.", path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another server runs on the data directory.
+    #[error("another nudge server already runs on {}\n  Stop it first, or give this one a folder of its own with --data-dir DIR.", path.display())]
+    AlreadyRunning {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}\n  Choose another port with --port PORT (0 takes a free one)."
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// The exclusive use of a data directory, for as long as it lives.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: File,
+}
+
+impl DataDirLock {
+    /// Makes the data directory if need be and takes it, or says that another server has it.
+    ///
+    /// # Errors
+    /// [`StartError::DataDir`] or [`StartError::AlreadyRunning`].
+    pub fn take(path: &Path) -> Result<Self, StartError> {
+        let fail = |source| StartError::DataDir { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(fail)?;
+        let lock_path = path.join("nudge.lock");
+        let file = File::options().write(true).create(true).truncate(false).open(lock_path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StartError::AlreadyRunning { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(fail(source)),
+        }
+    }
+}
+
+/// Opens the database with the service's options.
+///
+/// # Errors
+/// When it cannot be opened or migrated.
+pub fn open_store(config: &Config) -> Result<Store, StoreError> {
+    Store::open(StoreOptions { path: config.database.clone(), ..StoreOptions::default() })
+}
+
+/// A server that listens and is about to serve.
+#[derive(Debug)]
+pub struct Server {
+    /// The state.
+    pub app: Arc<App>,
+    /// The keys.
+    pub keys: Keys,
+    listener: TcpListener,
+    address: SocketAddr,
+    _lock: DataDirLock,
+}
+
+impl Server {
+    /// Takes the data directory, the port, the database and the spool. `config.port` becomes the one listened on.
+    ///
+    /// # Errors
+    /// [`StartError`] says which of them cannot be had.
+    pub async fn start(config: &mut Config, lock: DataDirLock, clock: Clock) -> Result<Self, StartError> {
+        let wanted = SocketAddr::new(config.bind, config.port);
+        let fail = |source| StartError::Listen { address: wanted, source };
+        let listener = TcpListener::bind(wanted).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        config.port = address.port();
+        let keys = Keys::load(config)?;
+        let auth = keys.authenticator(config, clock.now()).await?;
+        let store = open_store(config)?;
+        let spool = Spool::open(&config.data_dir, config.spool_bytes)?;
+        let recorder = Arc::new(Recorder::new(store.clone(), spool, config.commit_timeout));
+        let head = store.audit_head().await?;
+        tracing::info!(audit.head = head.as_deref().unwrap_or("none"), "audit.head_at_start");
+        let metrics = Metrics::install();
+        let parts = Parts { clock, auth, store, recorder, metrics, anon_key: keys.anon.clone() };
+        let app = Arc::new(App::new(config, parts));
+        Ok(Self { app, keys, listener, address, _lock: lock })
+    }
+
+    /// Gives the address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves, then finishes what it took, and closes the database.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let Self { app, listener, _lock, .. } = self;
+        let mut tasks = background(&app);
+        let router = api::router(Arc::clone(&app));
+        let connections = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(app.limits.connections));
+        let (closing, closed) = watch::channel(false);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = &mut stop => break,
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut stop => break,
+            };
+            match (accepted, place) {
+                (Ok((stream, peer)), Ok(place)) => {
+                    let connection = connection(&app, router.clone(), stream, peer);
+                    let watched = connections.watch(connection);
+                    let mut closed = closed.clone();
+                    tokio::spawn(async move {
+                        let ended = tokio::select! {
+                            ended = watched => ended,
+                            // The grace is over: what is still under way is cut off.
+                            _ = closed.wait_for(|closed| *closed) => Ok(()),
+                        };
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "connection.ended");
+                        }
+                        drop(place);
+                    });
+                }
+                (Err(error), _) => {
+                    // Out of file descriptors, mostly: those that close make room.
+                    tracing::warn!(%error, "listener.accept_failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                (_, Err(_closed)) => break,
+            }
+        }
+        drop(listener);
+        tracing::info!("server.stopping");
+        if tokio::time::timeout(app.limits.shutdown, connections.shutdown()).await.is_err() {
+            tracing::warn!("server.requests_cut_off");
+            closing.send_replace(true);
+        }
+        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), app.recorder.replay_some()).await
+        {
+            tracing::warn!(%error, spool.depth = app.recorder.stats().spool_depth, "server.spool_not_empty");
+        }
+        tasks.shutdown().await;
+        app.store.close().await;
+        tracing::info!("server.stopped");
+    }
+}
+
+/// Starts what runs beside the requests.
+fn background(app: &Arc<App>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let recorder = Arc::clone(&app.recorder);
+    tasks.spawn(async move { recorder.replay().await });
+    let people = Arc::clone(&app.people);
+    tasks.spawn(async move { people.follow_changes().await });
+    let app = Arc::clone(app);
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            app.metrics.upkeep();
+            app.tidy_rates();
+        }
+    });
+    tasks
+}
+
+type Service = hyper_util::service::TowerToHyperService<WithPeer>;
+
+fn connection(
+    app: &App,
+    router: Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> http1::Connection<TokioIo<TcpStream>, Service> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "connection.nodelay_failed");
+    }
+    let service = hyper_util::service::TowerToHyperService::new(WithPeer { router, peer: Peer(peer) });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.limits.header_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+}
+
+/// Hands the other end's address to the routes.
+#[derive(Clone)]
+struct WithPeer {
+    router: Router,
+    peer: Peer,
+}
+
+impl tower::Service<hyper::Request<Incoming>> for WithPeer {
+    type Response = axum::response::Response;
+    type Error = std::convert::Infallible;
+    type Future = axum::routing::future::RouteFuture<std::convert::Infallible>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: hyper::Request<Incoming>) -> Self::Future {
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer);
+        tower::Service::call(&mut self.router, request)
+    }
+}
+
+/// Resolves when the process is asked to end, by Ctrl-C or SIGTERM.
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    match (interrupt, terminate) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        }
+        (interrupt, terminate) => {
+            tracing::error!(?interrupt, ?terminate, "server.signals_unavailable");
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Known people: the archetype cache, memory over database.
+//!
+//! One load for any number of concurrent requests for a person. What is cached is forgotten when the person's facts
+//! change: at once for changes made by this process, within the poll interval (250 ms) for those of another.
+//!
+//! Forgetting works by slots: a person's key carries the count of changes of the slot that their id falls into, so a
+//! load that began before a change can never be found under the key that is looked up after it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use metrics::counter;
+use moka::future::Cache;
+use nudge_engine::{Archetype, History, Person, Policy, Signals, UserId};
+use nudge_store::{Changed, PersonFacts, Store, StoreError, WithRequests};
+
+use super::compute;
+
+/// Interval at which changes by other processes are looked for.
+pub const POLL: Duration = Duration::from_millis(250);
+/// Longest wait for the write of an archetype that was computed for a request.
+const SAVE_WAIT: Duration = Duration::from_millis(250);
+const SLOTS: usize = 4_096;
+
+/// What decisions need to know of a person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// Whether the person refuses personalization; then `person` holds nothing personal.
+    pub opted_out: bool,
+    /// Archetype, confidence and signals.
+    pub person: Person,
+    /// Their past as requester.
+    pub history: History,
+    /// When this has to be read again.
+    fresh_until: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    user: UserId,
+    changes: u64,
+}
+
+/// The cache.
+pub struct People {
+    store: Store,
+    policy: Arc<Policy>,
+    ttl: jiff::SignedDuration,
+    known: Cache<Key, Arc<Known>>,
+    slots: Box<[AtomicU64]>,
+    hasher: RandomState,
+}
+
+impl std::fmt::Debug for People {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("People").field("known", &self.known.entry_count()).finish_non_exhaustive()
+    }
+}
+
+impl People {
+    /// Makes an empty cache. `ttl` is the age at which a stored archetype is computed again.
+    pub fn new(store: Store, policy: Arc<Policy>, ttl: Duration, capacity: u64) -> Self {
+        Self {
+            store,
+            policy,
+            ttl: jiff::SignedDuration::try_from(ttl).unwrap_or(jiff::SignedDuration::MAX),
+            known: Cache::new(capacity),
+            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Gives the oldest `computed_at` that is still used.
+    pub fn fresh_after(&self, now: Timestamp) -> Timestamp {
+        now.checked_sub(self.ttl).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Gives the age at which a stored archetype is computed again, in hours.
+    pub fn ttl_hours(&self) -> f64 {
+        self.ttl.as_secs_f64() / 3_600.0
+    }
+
+    /// Gives what is known of a person, computing and storing their archetype where it is missing or out of date.
+    ///
+    /// # Errors
+    /// When the facts cannot be read: never answered by a default.
+    pub async fn get(&self, user: &UserId, now: Timestamp) -> Result<Arc<Known>, Arc<StoreError>> {
+        let slot = self.slot(user);
+        let mut key = Key { user: user.clone(), changes: slot.load(Ordering::Acquire) };
+        if let Some(known) = self.known.get(&key).await {
+            if now < known.fresh_until {
+                counter!("nudge_archetype_cache_hits_total").increment(1);
+                return Ok(known);
+            }
+            // Out of date: whoever comes first moves the slot on, the others follow.
+            let moved =
+                slot.compare_exchange(key.changes, key.changes + 1, Ordering::AcqRel, Ordering::Acquire);
+            key.changes = moved.map_or_else(|newer| newer, |older| older + 1);
+        }
+        self.known.try_get_with(key, self.load(user, now)).await
+    }
+
+    /// Forgets a person.
+    pub fn forget(&self, user: &UserId) {
+        self.slot(user).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Forgets everybody.
+    pub fn forget_all(&self) {
+        for slot in &self.slots {
+            slot.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Forgets people whose facts another process has changed, for as long as the future is polled.
+    pub async fn follow_changes(&self) {
+        let mut revision = None;
+        loop {
+            match self.follow_once(revision).await {
+                Ok(newest) => revision = Some(newest),
+                // Not known what was missed: nothing cached may be used until the feed can be read again.
+                Err(error) => {
+                    tracing::debug!(%error, "people.changes_unreadable");
+                    self.forget_all();
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn follow_once(&self, revision: Option<i64>) -> Result<i64, StoreError> {
+        let Some(revision) = revision else {
+            let head = self.store.changes_head().await?;
+            self.forget_all();
+            return Ok(head);
+        };
+        let (newest, changed) = self.store.changes_since(revision).await?;
+        match changed {
+            Some(Changed::Users(users)) => users.iter().for_each(|user| self.forget(user)),
+            Some(Changed::Everybody) => self.forget_all(),
+            None => {}
+        }
+        Ok(newest)
+    }
+
+    fn slot(&self, user: &UserId) -> &AtomicU64 {
+        let hash = self.hasher.hash_one(user.as_str());
+        &self.slots[usize::try_from(hash % SLOTS as u64).unwrap_or(0)]
+    }
+
+    async fn load(&self, user: &UserId, now: Timestamp) -> Result<Arc<Known>, StoreError> {
+        counter!("nudge_archetype_cache_misses_total").increment(1);
+        let with = WithRequests::IfNotFresh { fresh_after: self.fresh_after(now), now };
+        let facts = self
+            .store
+            .load_person(user, with, self.policy.signal_requests, self.policy.history_requests)
+            .await?;
+        let known = self.know(user, facts, now).await;
+        Ok(Arc::new(known))
+    }
+
+    /// Turns facts into what is known, computing and storing the archetype if the facts came with requests.
+    async fn know(&self, user: &UserId, facts: PersonFacts, now: Timestamp) -> Known {
+        let end = now.checked_add(self.ttl).unwrap_or(Timestamp::MAX);
+        if facts.profile.opted_out {
+            return Known {
+                opted_out: true,
+                person: nobody(&self.policy),
+                history: History::default(),
+                fresh_until: end,
+            };
+        }
+        if let Some(requests) = &facts.requests {
+            let computed = compute(requests, now, &self.policy);
+            let person = Person {
+                archetype: computed.archetype,
+                confidence: computed.confidence,
+                overridden: false,
+                signals: computed.signals,
+            };
+            if !requests.is_empty() {
+                let save = self.store.save_archetype(user.clone(), computed, facts.version);
+                match tokio::time::timeout(SAVE_WAIT, save).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "archetype.not_stored"),
+                    Err(_late) => tracing::warn!("archetype.store_late"),
+                }
+            }
+            return Known { opted_out: false, person, history: facts.history, fresh_until: end };
+        }
+        // Without requests the store found a usable archetype.
+        let Some(stored) = facts.archetype else {
+            return Known {
+                opted_out: false,
+                person: nobody(&self.policy),
+                history: facts.history,
+                fresh_until: now,
+            };
+        };
+        let overridden = stored.has_live_override(now);
+        let fresh_until = if overridden {
+            stored.manual.as_ref().and_then(|m| m.expires_at).unwrap_or(end).min(end)
+        } else {
+            stored.computed_at.checked_add(self.ttl).unwrap_or(end)
+        };
+        let person = Person {
+            archetype: stored.archetype,
+            confidence: stored.confidence,
+            overridden,
+            signals: stored.signals,
+        };
+        Known { opted_out: false, person, history: facts.history, fresh_until }
+    }
+}
+
+/// A person of whom nothing is used: `average_user` with confidence 0.4 and the no-data signals.
+pub fn nobody(policy: &Policy) -> Person {
+    Person {
+        archetype: Archetype::AverageUser,
+        confidence: policy.confidence_min,
+        overridden: false,
+        signals: Signals::no_data(policy),
+    }
+}
