@@ -4,6 +4,8 @@
 //! then on. Where next: `fact/parse.rs` reads single values.
 
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::str::FromStr;

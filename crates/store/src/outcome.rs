@@ -135,3 +135,83 @@ pub fn impossible(event: &Event, known: &[Event]) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use EventKind::{Accepted, Cancelled, Declined, Expired, Nps, Selected, Submitted, Viewed};
+    use TransactionType::{Buyout, Crash, Swap};
+    use proptest::prelude::*;
+
+    const DECIDED: Decided = Decided { at: Timestamp::UNIX_EPOCH, primary: Crash };
+
+    fn event(kind: EventKind, transaction_type: Option<TransactionType>, second: i64) -> Event {
+        let occurred_at = Timestamp::from_second(second).unwrap();
+        Event { kind, transaction_type, time_to_decision_seconds: None, nps_score: None, occurred_at }
+    }
+
+    #[test]
+    fn the_type_selected_last_counts_until_one_is_submitted() {
+        let mut events = vec![event(Selected, Some(Crash), 9), event(Selected, Some(Swap), 20)];
+        let chosen = fold(DECIDED, &events);
+        assert_eq!((chosen.user_selected, chosen.followed_recommendation), (Some(Swap), Some(false)));
+        assert_eq!(chosen.time_to_decision_seconds, Some(20.0));
+        events.push(event(Submitted, Some(Crash), 15));
+        let chosen = fold(DECIDED, &events);
+        assert_eq!((chosen.user_selected, chosen.followed_recommendation), (Some(Crash), Some(true)));
+        assert_eq!(chosen.time_to_decision_seconds, Some(9.0), "when that type was selected");
+        let unselected = fold(DECIDED, &[event(Submitted, Some(Buyout), 30)]);
+        assert_eq!(
+            (unselected.user_selected, unselected.time_to_decision_seconds),
+            (Some(Buyout), Some(30.0))
+        );
+    }
+
+    #[test]
+    fn answers_fill_the_columns_as_documented() {
+        let submitted = event(Submitted, Some(Swap), 1);
+        for (rest, accepted, finally) in [
+            (vec![], None, None),
+            (vec![event(Viewed, None, 5)], None, None),
+            (vec![event(Accepted, None, 5)], Some(true), Some(Swap)),
+            (vec![event(Declined, None, 5)], Some(false), None),
+            (vec![event(Expired, None, 5)], Some(false), None),
+            (vec![event(Cancelled, None, 5)], None, None),
+            (vec![event(Accepted, None, 5), event(Cancelled, None, 5)], Some(true), None),
+            (vec![event(Cancelled, None, 4), event(Accepted, None, 5)], Some(true), Some(Swap)),
+        ] {
+            let events: Vec<_> = rest.iter().copied().chain([submitted]).collect();
+            let outcome = fold(DECIDED, &events);
+            assert_eq!(
+                (outcome.request_accepted, outcome.final_transaction_type),
+                (accepted, finally),
+                "{rest:?}"
+            );
+        }
+        let score = |score, second| Event { nps_score: Some(score), ..event(Nps, None, second) };
+        assert_eq!(fold(DECIDED, &[score(9, 20), score(3, 10)]).nps_score, Some(9));
+        assert_eq!(fold(DECIDED, &[]), Outcome::default());
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        let types = prop::option::of(prop::sample::select(TransactionType::ALL));
+        let kinds = prop::sample::select(EventKind::ALL);
+        (kinds, types, 0..6_i64, prop::option::of(0..4_u8)).prop_map(|(kind, transaction_type, second, n)| {
+            Event {
+                time_to_decision_seconds: n.map(f64::from),
+                nps_score: n,
+                ..event(kind, transaction_type, second)
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_does_not_depend_on_the_order(
+            (events, shuffled) in prop::collection::vec(any_event(), 0..12)
+                .prop_flat_map(|events| (Just(events.clone()), Just(events).prop_shuffle())),
+        ) {
+            prop_assert_eq!(fold(DECIDED, &events), fold(DECIDED, &shuffled));
+        }
+    }
+}

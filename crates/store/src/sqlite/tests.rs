@@ -1,4 +1,4 @@
-//! Every static statement is prepared against the migrated schema.
+//! What needs the inside of the backend: every statement against the schema, the plans of reads, a full disk.
 
 use super::*;
 
@@ -30,4 +30,52 @@ fn every_statement_can_be_prepared() {
         count += 1;
     }
     assert!(count > 60, "{count}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_database_takes_nothing_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
+    let store = Store::open(options).unwrap();
+    let fill = |conn: &Connection| {
+        let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
+        Ok::<_, StoreError>(())
+    };
+    store.inner.writer.call(fill).await.unwrap();
+    let members = |n: usize| {
+        let member = |i| crate::fact::LeaseMemberRow {
+            lease_id: nudge_engine::EntityId::parse("home").unwrap(),
+            user_id: UserId::parse(&format!("{n}-{i}-{}", "x".repeat(50))).unwrap(),
+        };
+        (0..200).map(|i| FactChange::Upsert(crate::fact::FactRow::LeaseMember(member(i)))).collect()
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let full = store.apply_facts(members(1), now).await;
+    assert!(matches!(&full, Err(error) if error.is_unavailable()), "{full:?}");
+    assert_eq!(store.people_after(None, 9).await.unwrap(), []);
+    // The connection that the limit belonged to is gone, as a disk gets room again.
+    assert_eq!(store.apply_facts(members(2), now).await.unwrap().upserted, 200);
+}
+
+#[test]
+fn the_reads_of_a_recommendation_use_indexes_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
+    let conn = connection::set_up(&options, true).unwrap();
+    let hot = person::STATEMENTS.iter().chain(night::STATEMENTS).chain(decision::STATEMENTS);
+    for (name, sql) in hot.filter(|(name, _)| !name.contains("COUNT_ARCHETYPES")) {
+        let mut statement = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let count = statement.parameter_count();
+        let values = rusqlite::params_from_iter(vec![rusqlite::types::Null; count]);
+        let plan: Vec<String> =
+            statement.query_map(values, |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+        let plan = plan.join("; ");
+        assert!(!plan.contains("SCAN"), "{name}: {plan}");
+        let sorts = plan.contains("TEMP B-TREE") && *name != "SELECT_NIGHT";
+        assert!(!sorts, "{name}: {plan}");
+        if matches!(*name, "SELECT_ASKED" | "SELECT_GOT") {
+            assert!(plan.contains("COVERING INDEX"), "{name}: {plan}");
+        }
+    }
 }

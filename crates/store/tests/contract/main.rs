@@ -3,5 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test or bench may stop it")]
 
 mod archetype;
+mod audit;
 mod decision;
+mod durability;
+mod fact;
+mod outcome;
+mod rights;
 mod support;
