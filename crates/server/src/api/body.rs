@@ -1,10 +1,14 @@
 //! Bodies: bounded in size and time, JSON only, one error for whatever is wrong with them.
 
+use std::marker::PhantomData;
+
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::App;
 use super::error::ApiError;
@@ -42,26 +46,53 @@ fn has_json_type(headers: &HeaderMap) -> bool {
     media_type.eq_ignore_ascii_case("application/json") || media_type.eq_ignore_ascii_case("text/plain")
 }
 
-/// Parses a JSON body of our own fields: unknown fields and duplicate keys are refused by the type.
+/// An object. Serde takes an array of a struct's fields in their order for the struct, too; this does not.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, members: M) -> Result<T, M::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+/// Parses a JSON object of our own fields: unknown fields and duplicate keys are refused by the type.
 ///
 /// # Errors
 /// 400 that says what does not fit.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    json::<Object<T>>(bytes).map(|object| object.0)
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::BadBody { problem: error.to_string() })
 }
 
-/// Parses one value or an array of at most `most`.
+/// Parses one object or an array of at most `most`.
 ///
 /// # Errors
 /// 400 that says what does not fit, 413 for more.
 pub fn parse_one_or_many<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<Vec<T>, ApiError> {
     let is_array = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
-    let values: Vec<T> = if is_array { parse(bytes)? } else { vec![parse(bytes)?] };
+    let values: Vec<Object<T>> = if is_array { json(bytes)? } else { vec![json(bytes)?] };
     if values.is_empty() {
         return Err(ApiError::BadBody { problem: "the array is empty".into() });
     }
     if values.len() > most {
         return Err(ApiError::TooLarge { limit: format!("{most} elements") });
     }
-    Ok(values)
+    Ok(values.into_iter().map(|object| object.0).collect())
 }
