@@ -87,7 +87,13 @@ impl Claims {
 struct Header {
     alg: String,
     kid: Option<String>,
-    crit: Option<Value>,
+    /// Whatever it holds, null included.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// The claims that matter, not yet typed: a wrong type is an error with the claim's name.
@@ -116,7 +122,7 @@ pub async fn verify(
     let (message, signature) = token.rsplit_once('.').ok_or(JwtError::Malformed)?;
     let (header, payload) = message.split_once('.').ok_or(JwtError::Malformed)?;
     let header: Header = decode(header)?;
-    if header.crit.is_some() {
+    if header.crit {
         return Err(JwtError::Critical);
     }
     if signature.is_empty() {
