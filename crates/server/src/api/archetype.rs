@@ -17,7 +17,7 @@ use super::App;
 use super::app::Origin;
 use super::body;
 use super::error::ApiError;
-use super::query::Query;
+use super::query::{Query, timestamp};
 use super::wire::{self, Num};
 use crate::usecases::archetype::{Done, Shown, Verb};
 use crate::usecases::people::nobody;
@@ -217,10 +217,10 @@ pub fn parse_reason(text: &str) -> Result<String, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn parse_expiry(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    match text.parse::<Timestamp>() {
-        Ok(at) if at > now => Ok(at),
-        Ok(_) => Err("must be in the future".to_owned()),
-        Err(_) => Err("must be an RFC 3339 time, such as 2026-12-31T23:59:59Z".to_owned()),
+    match timestamp(text) {
+        Some(at) if at > now => Ok(at),
+        Some(_) => Err("must be in the future".to_owned()),
+        None => Err("must be an RFC 3339 time, such as 2026-12-31T23:59:59Z".to_owned()),
     }
 }
 

@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use jiff::Timestamp;
 use nudge_engine::TransactionType;
 use nudge_store::{EventKind, OutcomeEvent, OutcomeReporter};
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use uuid::Uuid;
 use super::App;
 use super::body;
 use super::error::ApiError;
+use super::query::timestamp;
 use super::wire;
 use crate::auth::Caller;
 
@@ -136,9 +136,8 @@ fn parse_event(index: usize, body: &OutcomeBody) -> Result<OutcomeEvent, ApiErro
     let occurred_at = body
         .occurred_at
         .as_deref()
-        .map(str::parse::<Timestamp>)
-        .transpose()
-        .map_err(|_| bad("occurredAt", "must be an RFC 3339 time"))?;
+        .map(|text| timestamp(text).ok_or_else(|| bad("occurredAt", "must be an RFC 3339 time")))
+        .transpose()?;
     Ok(OutcomeEvent {
         recommendation_id,
         kind,

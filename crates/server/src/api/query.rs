@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use nudge_engine::UserId;
 
@@ -74,6 +75,12 @@ pub fn target_date(text: &str) -> Option<Date> {
     (date.year() >= 1970).then_some(date)
 }
 
+/// Parses a complete RFC 3339 timestamp, years 1970–9999, and nothing that only resembles one.
+pub fn timestamp(text: &str) -> Option<Timestamp> {
+    let shaped = text.len() > 10 && target_date(text).is_some();
+    text.parse().ok().filter(|_| shaped)
+}
+
 /// Says whether the rest of a timestamp is `THH:MM:SS[.fraction](Z|±HH:MM)`, `T` and `Z` in either case.
 fn is_time(rest: &[u8]) -> bool {
     let two = |at: usize, greatest: u8| match rest.get(at..at + 2) {
@@ -138,6 +145,16 @@ mod tests {
             "2026-03-1é",
         ] {
             assert_eq!(target_date(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn timestamps_are_complete() {
+        assert_eq!(timestamp("2026-03-15T12:00:00+02:00"), "2026-03-15T10:00:00Z".parse().ok());
+        for bad in
+            ["2026-03-15", "2026-03-15T12:00:00", "2026-03-15T12:00:00Z[UTC]", "2026-03-15 12:00Z", "now"]
+        {
+            assert_eq!(timestamp(bad), None, "{bad}");
         }
     }
 }
