@@ -90,11 +90,11 @@ pub async fn ingest_facts(
     if changes.iter().any(waits) {
         return Err(ApiError::Unavailable);
     }
-    let concerned = users_of(&changes);
+    let before = app.store.changes_head().await?;
     let applied = app.store.apply_facts(changes, app.clock.now()).await?;
-    match concerned {
-        Some(users) => users.iter().for_each(|user| app.people.forget(user)),
-        None => app.people.forget_all(),
+    // The feed knows the users of the rows as they were, too.
+    if app.people.forget_since(before).await.is_err() {
+        app.people.forget_all();
     }
     let answer = IngestedBody {
         success: true,
@@ -105,22 +105,6 @@ pub async fn ingest_facts(
         outcomes_refused: applied.event_conflicts,
     };
     Ok(wire::json(StatusCode::OK, &answer))
-}
-
-/// Gives the users whose cached facts the changes may touch; `None` when only the rows before would tell.
-fn users_of(changes: &[FactChange]) -> Option<Vec<nudge_engine::UserId>> {
-    let mut users = Vec::new();
-    for change in changes {
-        match change {
-            FactChange::Upsert(FactRow::Profile(row)) => users.push(row.id.clone()),
-            FactChange::Upsert(FactRow::DateChangeRequest(row)) => {
-                users.extend([row.requester_id.clone(), row.receiver_id.clone()]);
-            }
-            FactChange::Upsert(_) => {}
-            FactChange::Delete(_) => return None,
-        }
-    }
-    Some(users)
 }
 
 /// Parses the body into validated changes.

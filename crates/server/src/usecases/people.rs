@@ -137,6 +137,14 @@ impl People {
             self.forget_all();
             return Ok(head);
         };
+        self.forget_since(revision).await
+    }
+
+    /// Forgets people whose facts have changed since a number of the feed, and gives the newest number.
+    ///
+    /// # Errors
+    /// When the feed cannot be read; nobody is forgotten then.
+    pub async fn forget_since(&self, revision: i64) -> Result<i64, StoreError> {
         let (newest, changed) = self.store.changes_since(revision).await?;
         match changed {
             Some(Changed::Users(users)) => users.iter().for_each(|user| self.forget(user)),
