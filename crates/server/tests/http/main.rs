@@ -1,0 +1,7 @@
+//! The HTTP API as its clients see it: a real server on a free port with a clock that stands still, requests over real
+//! sockets, and the rows that they leave behind. Written from the specification.
+
+mod archetype;
+mod cache;
+mod recommendations;
+mod support;
