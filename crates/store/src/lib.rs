@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod error;
 pub mod fact;
+pub mod options;
 pub mod outcome;
 pub mod record;
 pub mod rights;
@@ -22,12 +23,13 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
+pub use options::{StoreOptions, WriterStats};
 pub use outcome::Outcome;
 pub use record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
     DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,
-    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow, StoreOptions,
-    StoredArchetype, StoredDecision, StoredEvent, WithRequests, WriterStats,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
+    StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
 pub use sqlite::Store;

@@ -4,50 +4,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, History, Request, Signals, TransactionType, UserId};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-
-/// How a store is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// The database file.
-    pub path: PathBuf,
-    /// Greatest number of read-only connections; they are opened as they are needed.
-    pub readers: usize,
-    /// How long a write waits for the lock that another process holds.
-    pub busy_timeout_ms: u64,
-    /// Greatest number of jobs in one commit.
-    pub commit_max_rows: usize,
-    /// Greatest number of jobs that wait for the writer.
-    pub queue: usize,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            path: PathBuf::from("nudge-data/nudge.db"),
-            readers: 8,
-            busy_timeout_ms: 150,
-            commit_max_rows: 256,
-            queue: 4096,
-        }
-    }
-}
-
-/// Figures of the writer, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WriterStats {
-    /// Transactions committed.
-    pub commits: u64,
-    /// Decisions and other calls in them; a call with many rows counts once.
-    pub rows: u64,
-    /// Transactions that failed as a whole.
-    pub failures: u64,
-    /// Time that the newest commit took, from its first statement to its end.
-    pub last_commit_micros: u64,
-}
 
 /// One finished run, one row of `archetype_job_logs`.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use super::connection;
 use super::convert::statements;
-use crate::record::StoreOptions;
+use crate::options::StoreOptions;
 
 statements! {
     CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)";

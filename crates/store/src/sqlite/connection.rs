@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::convert::Within;
 use super::migration;
 use crate::error::StoreError;
-use crate::record::StoreOptions;
+use crate::options::StoreOptions;
 
 /// How long opening waits for another process that is migrating the same file.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -84,7 +85,10 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Applies settings, and holds plans still: else SQLite parses a statement with `LIMIT ?` again at every use, in case
+/// another limit wants another plan.
 fn settle(conn: &mut Connection, settings: &str) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     conn.execute_batch(settings)
 }

@@ -33,10 +33,11 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
+use crate::options::{StoreOptions, WriterStats};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
     DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoreOptions, StoredDecision, WithRequests, WriterStats,
+    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use pool::Pool;

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::connection;
 use super::convert::{Within, statements};
 use crate::error::StoreError;
-use crate::record::StoreOptions;
+use crate::options::StoreOptions;
 
 statements! {
     BEGIN_READ = "BEGIN";

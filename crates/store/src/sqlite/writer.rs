@@ -17,7 +17,8 @@ use super::checkpoint::Checkpointer;
 use super::convert::{Within, statements};
 use super::{connection, decision};
 use crate::error::StoreError;
-use crate::record::{DecisionRow, StoreOptions, WriterStats};
+use crate::options::{StoreOptions, WriterStats};
+use crate::record::DecisionRow;
 
 statements! {
     BEGIN_WRITE = "BEGIN IMMEDIATE";
