@@ -265,17 +265,19 @@ impl tower::Service<hyper::Request<Incoming>> for WithPeer {
     }
 }
 
-/// Resolves when the process is asked to end, by Ctrl-C or SIGTERM.
-pub async fn asked_to_stop() {
+/// Takes Ctrl-C and SIGTERM from now on, and resolves when one of them has come.
+pub fn asked_to_stop() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    match (interrupt, terminate) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        }
-        (interrupt, terminate) => {
-            tracing::error!(?interrupt, ?terminate, "server.signals_unavailable");
-            std::future::pending::<()>().await;
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        match signals {
+            (Ok(mut interrupt), Ok(mut terminate)) => {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            }
+            (interrupt, terminate) => {
+                tracing::error!(?interrupt, ?terminate, "server.signals_unavailable");
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

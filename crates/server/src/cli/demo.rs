@@ -116,8 +116,10 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     let now = clock.now();
     let world = prepare(&args, &config, now).await?;
     let server = Server::start(&mut config, lock, clock.clone()).await?;
+    // Whoever reads the greeting may stop the server at once.
+    let stop = asked_to_stop();
     print(&server, &config, &world, clock.today(&config.zone)).await?;
-    server.serve(asked_to_stop()).await;
+    server.serve(stop).await;
     Ok(())
 }
 

@@ -17,6 +17,8 @@ pub async fn run(_args: Args, mut config: Config) -> anyhow::Result<()> {
     telemetry::start_logs(&config)?;
     let lock = DataDirLock::take(&config.data_dir)?;
     let server = Server::start(&mut config, lock, Clock::default()).await?;
+    // Whoever reads the greeting may stop the server at once.
+    let stop = asked_to_stop();
     output::line(format_args!("nudge {} serves {}", env!("CARGO_PKG_VERSION"), config.url()))?;
     output::line(format_args!(
         "  listening on {}   database {}",
@@ -24,6 +26,6 @@ pub async fn run(_args: Args, mut config: Config) -> anyhow::Result<()> {
         config.database.display()
     ))?;
     output::line("  keys: `nudge keys`   stop: Ctrl-C")?;
-    server.serve(asked_to_stop()).await;
+    server.serve(stop).await;
     Ok(())
 }
