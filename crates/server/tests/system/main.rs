@@ -1,0 +1,34 @@
+//! The built program as its users have it: real processes, real files, real signals.
+//!
+//! `support` starts and stops them; each other module is one side of the program.
+
+#[cfg(test)]
+mod archetype;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod durability;
+#[cfg(test)]
+mod explain;
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod guide;
+#[cfg(test)]
+mod import;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod neighbours;
+#[cfg(test)]
+mod settings;
+#[cfg(test)]
+mod shutdown;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod what_if;
