@@ -3,5 +3,8 @@
 
 mod archetype;
 mod cache;
+mod common;
+mod ingest;
+mod outcomes;
 mod recommendations;
 mod support;

@@ -133,7 +133,7 @@ impl Response {
         assert_eq!(uuid::Uuid::parse_str(request_id).unwrap().get_version_num(), 7);
         if head_only {
             assert!(self.body.is_empty(), "{self:?}");
-        } else if self.status >= 400 && self.header("x-ready").is_none() {
+        } else if self.status >= 400 {
             let body = self.json();
             if body.get("database").is_some() {
                 return; // /health/ready says what it knows.
