@@ -10,11 +10,13 @@ const el = (tag, text, className) => {
 };
 const optionCard = (option) => {
   const card = el("li", undefined, option.recommended ? "option first" : "option");
-  card.append(el("h3", option.type));
-  if (option.recommended) card.append(el("div", "pre-selected", "tag"));
-  card.append(el("div", dollars(option.totalCost), "price"));
+  const head = el("div", undefined, "head");
+  head.append(el("h3", option.type));
+  if (option.recommended) head.append(el("span", "pre-selected", "tag"));
+  card.append(head, el("div", dollars(option.totalCost), "price"));
   const chance = Math.round(option.estimatedAcceptanceProbability * 100);
-  card.append(el("div", `${dollars(option.price)} + ${dollars(option.platformFee)} fee · estimated acceptance ${chance} %`));
+  card.append(el("div", `${dollars(option.price)} + ${dollars(option.platformFee)} fee`, "detail"));
+  card.append(el("div", `estimated acceptance ${chance}\u00a0%`, "detail"));
   const reasons = el("ul");
   option.reasoning.forEach((text) => reasons.append(el("li", text)));
   card.append(reasons);
