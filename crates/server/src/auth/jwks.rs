@@ -44,6 +44,8 @@ struct PublicKey {
 /// A set of public keys.
 pub struct Jwks {
     url: Option<String>,
+    /// Those given in the settings, which stay whatever is fetched.
+    inline: Vec<PublicKey>,
     keys: RwLock<Arc<[PublicKey]>>,
     generation: AtomicU64,
     /// When the last fetch began.
@@ -65,10 +67,11 @@ impl Jwks {
         if let Some(url) = url.filter(|url| !url_is_allowed(url)) {
             return Err(JwksError::Url(url.to_owned()));
         }
-        let keys = inline.map(parse_set).transpose()?.unwrap_or_default();
+        let inline = inline.map(parse_set).transpose()?.unwrap_or_default();
         Ok(Self {
             url: url.map(str::to_owned),
-            keys: RwLock::new(keys.into()),
+            keys: RwLock::new(inline.clone().into()),
+            inline,
             generation: AtomicU64::new(0),
             fetched_at: Mutex::new(None),
         })
@@ -113,7 +116,8 @@ impl Jwks {
         *fetched_at = Some(now);
         let fetched = tokio::task::spawn_blocking(move || fetch(&url)).await;
         match fetched {
-            Ok(Ok(keys)) => {
+            Ok(Ok(fetched)) => {
+                let keys: Vec<_> = self.inline.iter().cloned().chain(fetched).collect();
                 *self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keys.into();
                 self.generation.fetch_add(1, Ordering::AcqRel);
             }

@@ -2,9 +2,11 @@
 //! sockets, and the rows that they leave behind. Written from the specification.
 
 mod archetype;
+mod auth;
 mod cache;
 mod common;
 mod ingest;
+mod limits;
 mod outcomes;
 mod recommendations;
 mod support;
