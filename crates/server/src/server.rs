@@ -15,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nudge_store::{Store, StoreError, StoreOptions};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -31,6 +31,8 @@ use crate::telemetry::Metrics;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 100;
+/// Connections that may wait to be accepted. The system's own default of 128 is a burst; who comes after waits a second.
+const BACKLOG: u32 = 4_096;
 /// Interval of housekeeping.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -124,7 +126,7 @@ impl Server {
     pub async fn start(config: &mut Config, lock: DataDirLock, clock: Clock) -> Result<Self, StartError> {
         let wanted = SocketAddr::new(config.bind, config.port);
         let fail = |source| StartError::Listen { address: wanted, source };
-        let listener = TcpListener::bind(wanted).await.map_err(fail)?;
+        let listener = listen(wanted).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         config.port = address.port();
         let keys = Keys::load(config)?;
@@ -202,6 +204,13 @@ impl Server {
         app.store.close().await;
         tracing::info!("server.stopped");
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Starts what runs beside the requests.

@@ -180,8 +180,14 @@ fn idle_connections_hurt_nobody() {
     let idle = 10_000.min(open_files.saturating_sub(2_000) / 2).max(100);
     let server = Harness::with(&[("NUDGE_MAX_CONNECTIONS", "20000")]);
     server.seed(facts::home());
+    let begun = Instant::now();
     let connections: Vec<TcpStream> =
         (0..idle).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "a burst waits a second for every hundred: {:?}",
+        begun.elapsed()
+    );
     let begun = Instant::now();
     server.usual();
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?} beside {idle}", begun.elapsed());
