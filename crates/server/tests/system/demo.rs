@@ -100,6 +100,7 @@ fn simulated_decisions_are_recorded_with_their_outcomes_as_live_ones_are() {
 fn the_second_start_has_the_same_people_and_everything_that_happened() {
     let folder = Folder::new();
     let args = ["demo", "--people", "40"];
+    std::fs::create_dir(folder.data()).unwrap(); // An empty folder counts as none.
     let mut server = folder.start(&args);
     let people =
         "SELECT group_concat(id || created_at) FROM (SELECT id, created_at FROM profiles ORDER BY id)";

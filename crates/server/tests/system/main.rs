@@ -25,6 +25,8 @@ mod load;
 #[cfg(test)]
 mod neighbours;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod shutdown;

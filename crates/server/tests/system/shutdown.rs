@@ -57,6 +57,17 @@ fn a_signal_under_load_loses_nothing_and_ends_with_success() {
 }
 
 #[test]
+fn ctrl_c_right_after_the_greeting_is_a_proper_end() {
+    let folder = Folder::new();
+    for _ in 0..3 {
+        let mut server = folder.start(&["serve"]);
+        server.interrupt();
+        assert_eq!(server.exit_code(), Some(0), "{}", server.log());
+        assert!(server.log().ends_with("server.stopped\n"), "{}", server.log());
+    }
+}
+
+#[test]
 fn a_request_that_never_ends_does_not_hold_up_the_shutdown() {
     use std::io::Write;
     let folder = Folder::new();
