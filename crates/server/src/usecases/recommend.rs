@@ -92,26 +92,19 @@ impl Recommender {
                 ProfileRole::Member => return Err(Refusal::NotYourself),
             },
         };
-        match self.facts(question, now, today).await {
-            Ok((night, requester, roommate)) => {
-                check(question, &night, may_ask_for_strangers)?;
-                Ok(self.decide(question, today, night, &requester, &roommate))
-            }
-            Err(error) => {
-                tracing::warn!(%error, "recommend.degraded");
-                metrics::counter!("nudge_decisions_degraded_total").increment(1);
-                let night = Night::default_of(&self.policy);
-                Ok(self.neutral(question, today, night, NeutralCause::Degraded))
-            }
+        let night = match self.night(question, today).await {
+            Ok(night) => night,
+            Err(error) => return Ok(self.degraded(question, today, &error)),
+        };
+        // Before anything is read, or computed and stored, of the people.
+        check(question, &night, may_ask_for_strangers)?;
+        match self.people(question, now).await {
+            Ok((requester, roommate)) => Ok(self.decide(question, today, night, &requester, &roommate)),
+            Err(error) => Ok(self.degraded(question, today, &error)),
         }
     }
 
-    async fn facts(
-        &self,
-        question: &Question,
-        now: Timestamp,
-        today: Date,
-    ) -> Result<(NightFacts, Arc<Known>, Arc<Known>), Arc<StoreError>> {
+    async fn night(&self, question: &Question, today: Date) -> Result<NightFacts, StoreError> {
         let query = NightQuery {
             requester: &question.user,
             roommate: &question.roommate,
@@ -119,10 +112,23 @@ impl Recommender {
             today,
             swap_window_days: self.policy.swap_window_days,
         };
-        let night = self.store.load_night(&query).await.map_err(Arc::new)?;
+        self.store.load_night(&query).await
+    }
+
+    async fn people(
+        &self,
+        question: &Question,
+        now: Timestamp,
+    ) -> Result<(Arc<Known>, Arc<Known>), Arc<StoreError>> {
         let requester = self.people.get(&question.user, now).await?;
         let roommate = self.people.get(&question.roommate, now).await?;
-        Ok((night, requester, roommate))
+        Ok((requester, roommate))
+    }
+
+    fn degraded(&self, question: &Question, today: Date, error: &StoreError) -> Decided {
+        tracing::warn!(%error, "recommend.degraded");
+        metrics::counter!("nudge_decisions_degraded_total").increment(1);
+        self.neutral(question, today, Night::default_of(&self.policy), NeutralCause::Degraded)
     }
 
     fn decide(
