@@ -78,7 +78,20 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| ApiError::BadBody { problem: error.to_string() })
+    serde_json::from_slice(bytes)
+        .map_err(|error| ApiError::BadBody { problem: without_content(&error.to_string()) })
+}
+
+/// Takes what the client sent out of a message of Serde's, as it may be a secret in the wrong place.
+fn without_content(message: &str) -> String {
+    let kinds = ["unknown field", "unknown variant", "invalid type", "invalid value"];
+    let kind = kinds.into_iter().find(|kind| message.starts_with(kind));
+    // What follows the last of these words is ours.
+    match (kind, message.rfind(", expected ")) {
+        (Some(kind), Some(ours)) => format!("{kind}{}", &message[ours..]),
+        (Some(kind), None) => kind.to_owned(),
+        (None, _) => message.to_owned(),
+    }
 }
 
 /// Parses one object or an array of at most `most`.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
-use nudge_engine::{EntityId, TransactionType, UserId};
+use nudge_engine::{EntityId, TransactionType, UnknownWord, UserId};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -121,11 +121,10 @@ impl Record<'_> {
         self.required(field, date)
     }
 
-    fn word<T: FromStr>(&self, field: &str) -> Result<T, FieldError>
-    where
-        T::Err: std::fmt::Display,
-    {
-        self.required(field, |text| T::from_str(text).map_err(|e| format!("is not valid: {e}")))
+    fn word<T: FromStr<Err = UnknownWord>>(&self, field: &str) -> Result<T, FieldError> {
+        self.required(field, |text| {
+            T::from_str(text).map_err(|error| format!("is not one of {}", error.valid.join(", ")))
+        })
     }
 
     fn boolean(&self, field: &str) -> Result<Option<bool>, FieldError> {
