@@ -119,7 +119,7 @@ fn somebody_who_opted_out_has_no_archetype() {
     put(&server, As::User("root"), "big_spender", "after").refused(409, "opted_out");
     server.post(As::Service, ARCHETYPE, &json!({ "userId": "alice" })).refused(409, "opted_out");
     server.delete(As::Service, &format!("{ARCHETYPE}?userId=alice")).refused(409, "opted_out");
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_reason_is_text_of_a_sensible_length() {
     {
         put(&server, As::Service, "big_spender", bad).bad("reason");
     }
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
     for good in [
         "x",
         &"é".repeat(2_000),
@@ -357,7 +357,7 @@ fn only_admins_and_the_service_may_change_and_only_now() {
         .json(&change)
         .send()
         .refused(403, "role_required");
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
 
     server.put(As::User("root"), ARCHETYPE, &change).ok();
     server.seed([profile("root", "member", false)]);
@@ -379,7 +379,7 @@ fn without_its_audit_entry_no_change_happens() {
     let before = server.contents();
     put(&server, As::Service, "high_flexibility", "unlogged").refused(500, "internal");
     server.post(As::Service, ARCHETYPE, &json!({ "userId": "alice" })).refused(500, "internal");
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
     assert_eq!(server.usual()["userArchetype"]["type"], "big_spender");
     server.raw().execute_batch("DROP TRIGGER no_audit").unwrap();
     put(&server, As::Service, "high_flexibility", "logged").ok();

@@ -38,7 +38,7 @@ fn only_the_service_brings_facts() {
     }
     server.post(As::Anon, INGEST, &change).refused(401, "unauthorized");
     server.post(As::Nobody, INGEST, &change).refused(401, "unauthorized");
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn one_payload_or_an_array_is_counted_and_twice_changes_nothing() {
     server.clock.advance(60);
     let again = server.post(As::Service, INGEST, &many).ok();
     assert_eq!((&again["upserted"], &again["unchanged"]), (&json!(0), &json!(5)));
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
     let gone = delete("lease_members", json!({ "lease_id": "home", "user_id": "bob" }));
     assert_eq!(server.post(As::Service, INGEST, &gone).ok()["deleted"], 1);
     assert_eq!(server.post(As::Service, INGEST, &gone).ok()["unchanged"], 1);
@@ -93,7 +93,7 @@ fn all_of_an_array_or_nothing_of_it() {
     let before = server.contents();
     let spoiled = json!([profile("zoe", "member", false), profile("yan", "king", false)]);
     server.post(As::Service, INGEST, &spoiled).bad("[1].record.role");
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn what_is_not_a_row_is_refused_with_its_index_and_field() {
             .bad(&format!("[1].{field}"));
         assert!(body["message"].as_str().unwrap().len() < 400, "{body}");
     }
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
 }
 
 #[test]

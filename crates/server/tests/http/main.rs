@@ -3,10 +3,13 @@
 
 mod archetype;
 mod auth;
+mod bad_input;
 mod cache;
+mod canary;
 mod common;
 mod ingest;
 mod limits;
 mod outcomes;
 mod recommendations;
+mod recorder;
 mod support;

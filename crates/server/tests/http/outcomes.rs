@@ -97,7 +97,7 @@ fn the_same_event_again_is_a_duplicate_and_changes_nothing() {
         ),
     ]);
     assert_eq!(tell(&server, same).ok()["duplicates"], 3);
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
     let other = event(&id, "selected", json!({ "transactionType": "crash", "occurredAt": after(2) }));
     let twice = json!([other, other]);
     assert_eq!(tell(&server, twice).ok(), json!({ "success": true, "recorded": 1, "duplicates": 1 }));
@@ -204,7 +204,7 @@ fn an_event_that_cannot_have_happened_is_refused_with_everything_beside_it() {
     let impossible = |events: Value| {
         let before = server.contents();
         let body = tell(&server, events).refused(409, "impossible_event");
-        assert_eq!(server.contents(), before, "nothing of the call changes");
+        server.contents().are_still(&before, "a refused call");
         body
     };
     for answer in ["accepted", "declined", "expired"] {
@@ -258,7 +258,7 @@ fn outcomes_are_told_by_the_user_or_the_service_and_nobody_else() {
         .refused(403, "not_your_recommendation");
     server.post(As::Anon, OUTCOMES, &of(&id)).refused(401, "unauthorized");
     server.post(As::Nobody, OUTCOMES, &of(&id)).refused(401, "unauthorized");
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
     tell(&server, of(by_service["recommendationId"].as_str().unwrap())).ok();
     server.post(As::Service, OUTCOMES, &of(&id)).ok();
     server.post(As::Service, OUTCOMES, &of(anonymous["recommendationId"].as_str().unwrap())).ok();
@@ -327,7 +327,7 @@ fn what_does_not_fit_the_rules_of_an_event_is_refused() {
     ] {
         tell(&server, body).refused(400, "invalid_body");
     }
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
     tell(
         &server,
         event(&id, "selected", json!({ "transactionType": "crash", "timeToDecisionSeconds": 604_800 })),

@@ -230,7 +230,7 @@ fn another_users_id_gets_one_answer_whether_or_not_that_user_exists() {
     let of_nobody = server.recommend(As::User("alice"), "nobody-at-all", DATE, "carol");
     assert_eq!(of_bob.refused(403, "forbidden")["error"], "Forbidden");
     assert_eq!(of_bob.comparable(), of_nobody.comparable());
-    assert_eq!(server.contents(), before);
+    server.contents().are_still(&before, "what should change nothing");
 }
 
 #[test]

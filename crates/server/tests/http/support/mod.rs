@@ -59,6 +59,26 @@ pub enum As<'a> {
     Service,
 }
 
+/// The rows of a database, to be compared.
+#[derive(PartialEq, Eq)]
+pub struct Contents(Vec<String>);
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} rows", self.0.len())
+    }
+}
+
+impl Contents {
+    /// Fails with the rows that came in or went away.
+    #[track_caller]
+    pub fn are_still(&self, before: &Self, what: &str) {
+        let new: Vec<_> = self.0.iter().filter(|line| !before.0.contains(line)).collect();
+        let gone: Vec<_> = before.0.iter().filter(|line| !self.0.contains(line)).collect();
+        assert!(self == before, "{what} wrote {new:#.400?}\nfor {gone:#.400?}");
+    }
+}
+
 /// A running server.
 pub struct Harness {
     pub app: Arc<App>,
@@ -162,6 +182,11 @@ impl Harness {
     pub fn restart(&mut self) {
         self.ask_to_stop();
         self.wait_for_end();
+        self.start_again();
+    }
+
+    /// Starts a server on the folder of one that has stopped.
+    pub fn start_again(&mut self) {
         let (runtime, server) = boot(&self.flags, &self.clock);
         (self.app, self.address) = (Arc::clone(&server.app), server.address());
         self.runtime.replace(runtime).unwrap().shutdown_background();
@@ -191,29 +216,27 @@ impl Harness {
         self.raw().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    /// Everything that the database holds, as text.
-    pub fn contents(&self) -> String {
+    /// Everything that the database holds.
+    pub fn contents(&self) -> Contents {
         let conn = self.raw();
-        let names =
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
-        let tables: Vec<String> = conn
-            .prepare(names)
-            .unwrap()
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        let mut text = String::new();
+        let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+                     AND name <> 'nudge_schema_migrations' ORDER BY name";
+        let mut tables = conn.prepare(names).unwrap();
+        let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap);
+        let mut lines = Vec::new();
         for table in tables {
             let mut statement = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
             let columns = statement.column_count();
             let mut rows = statement.query([]).unwrap();
             while let Some(row) = rows.next().unwrap() {
-                let cells: Vec<_> = (0..columns).map(|i| format!("{:?}", row.get_ref(i).unwrap())).collect();
-                text.push_str(&format!("{table}: {}\n", cells.join(" | ")));
+                let cell = |i| match row.get_ref(i).unwrap() {
+                    rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    other => format!("{other:?}"),
+                };
+                lines.push(format!("{table}: {}", (0..columns).map(cell).collect::<Vec<_>>().join(" | ")));
             }
         }
-        text
+        Contents(lines)
     }
 
     pub fn decision(&self, id: &str) -> Option<StoredDecision> {
