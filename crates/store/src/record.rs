@@ -156,8 +156,8 @@ pub struct PersonFacts {
 pub struct NightQuery<'a> {
     /// Who asks.
     pub requester: &'a UserId,
-    /// Who is asked.
-    pub roommate: &'a UserId,
+    /// The leases that the two share, in ascending order.
+    pub shared_leases: &'a [EntityId],
     /// The night.
     pub target_date: Date,
     /// The day of the request in the service's time zone.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metrics::counter;
 use moka::future::Cache;
-use nudge_engine::{Archetype, History, Person, Policy, Signals, UserId};
+use nudge_engine::{Archetype, EntityId, History, Person, Policy, Signals, UserId};
 use nudge_store::{Changed, PersonFacts, Store, StoreError, WithRequests};
 
 use super::compute;
@@ -23,6 +23,8 @@ use super::compute;
 pub const POLL: Duration = Duration::from_millis(250);
 /// Longest wait for the write of an archetype that was computed for a request.
 const SAVE_WAIT: Duration = Duration::from_millis(250);
+/// Longest time for which a person's leases are not read again.
+const LEASES_TTL: Duration = Duration::from_secs(60);
 const SLOTS: usize = 4_096;
 
 /// What decisions need to know of a person.
@@ -50,6 +52,7 @@ pub struct People {
     policy: Arc<Policy>,
     ttl: jiff::SignedDuration,
     known: Cache<Key, Arc<Known>>,
+    leases: Cache<Key, Arc<[EntityId]>>,
     slots: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -68,6 +71,7 @@ impl People {
             policy,
             ttl: jiff::SignedDuration::try_from(ttl).unwrap_or(jiff::SignedDuration::MAX),
             known: Cache::new(capacity),
+            leases: Cache::builder().max_capacity(capacity).time_to_live(LEASES_TTL).build(),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
         }
@@ -101,6 +105,23 @@ impl People {
             key.changes = moved.map_or_else(|newer| newer, |older| older + 1);
         }
         self.known.try_get_with(key, self.load(user, now)).await
+    }
+
+    /// Lists the leases that two people share, in ascending order.
+    ///
+    /// # Errors
+    /// When the memberships cannot be read.
+    pub async fn shared_leases(&self, one: &UserId, other: &UserId) -> Result<Vec<EntityId>, Arc<StoreError>> {
+        let (mine, theirs) = (self.leases(one).await?, self.leases(other).await?);
+        Ok(mine.iter().filter(|lease| theirs.binary_search(lease).is_ok()).cloned().collect())
+    }
+
+    async fn leases(&self, user: &UserId) -> Result<Arc<[EntityId]>, Arc<StoreError>> {
+        let key = Key { user: user.clone(), changes: self.slot(user).load(Ordering::Acquire) };
+        if let Some(leases) = self.leases.get(&key).await {
+            return Ok(leases);
+        }
+        self.leases.try_get_with(key, async { Ok(self.store.leases_of(user).await?.into()) }).await
     }
 
     /// Forgets a person.

@@ -104,15 +104,16 @@ impl Recommender {
         }
     }
 
-    async fn night(&self, question: &Question, today: Date) -> Result<NightFacts, StoreError> {
+    async fn night(&self, question: &Question, today: Date) -> Result<NightFacts, Arc<StoreError>> {
+        let shared_leases = self.people.shared_leases(&question.user, &question.roommate).await?;
         let query = NightQuery {
             requester: &question.user,
-            roommate: &question.roommate,
+            shared_leases: &shared_leases,
             target_date: question.target_date,
             today,
             swap_window_days: self.policy.swap_window_days,
         };
-        self.store.load_night(&query).await
+        Ok(self.store.load_night(&query).await?)
     }
 
     async fn people(

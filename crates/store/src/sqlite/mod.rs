@@ -25,7 +25,7 @@ mod writer;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use nudge_engine::{Archetype, UserId};
+use nudge_engine::{Archetype, EntityId, UserId};
 use rusqlite::Connection;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -132,6 +132,14 @@ impl Store {
         history_requests: u32,
     ) -> Result<PersonFacts, StoreError> {
         self.inner.pool.read(|conn| person::load(conn, user, with, signal_requests, history_requests))
+    }
+
+    /// Lists the leases of a user, in ascending order.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn leases_of(&self, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
+        self.inner.pool.read(|conn| night::leases_of(conn, user))
     }
 
     /// Reads what two people share on a night.

@@ -1,4 +1,4 @@
-//! The read of a night: what two people share on a date.
+//! The reads of leases and nights: what two people share on a date.
 
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -10,42 +10,47 @@ use crate::error::StoreError;
 use crate::record::{NightFacts, NightQuery, NightRow};
 
 statements! {
-    /// Of the leases that both share, the lowest with a night on the date, else the lowest.
-    SELECT_NIGHT = "SELECT mine.lease_id, night.held_by, night.base_price, night.market_demand
-      FROM lease_members AS mine
-      JOIN lease_members AS theirs ON theirs.lease_id = mine.lease_id AND theirs.user_id = ?2
-      LEFT JOIN lease_nights AS night ON night.lease_id = mine.lease_id AND night.night = ?3
-      WHERE mine.user_id = ?1
-      ORDER BY night.lease_id IS NULL, mine.lease_id
-      LIMIT 1";
+    SELECT_LEASES = "SELECT lease_id FROM lease_members WHERE user_id = ?1 ORDER BY lease_id";
+    SELECT_NIGHT = "SELECT held_by, base_price, market_demand FROM lease_nights WHERE lease_id = ?1 AND night = ?2";
     COUNT_OFFERABLE = "SELECT count(*) FROM lease_nights
       WHERE lease_id = ?1 AND held_by = ?2 AND night BETWEEN ?3 AND ?4 AND night > ?5 AND night <> ?6";
 }
 
 const TABLE: &str = "lease_nights";
+const MEMBERS: &str = "lease_members";
 
-/// Reads what the two share on the night.
+/// Lists the leases of a user, in ascending order.
+pub(super) fn leases_of(conn: &Connection, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
+    let mut statement = conn.prepare_cached(SELECT_LEASES).within(MEMBERS)?;
+    let leases = statement.query_map([user.as_str()], |row| parsed(row, 0, EntityId::parse)).within(MEMBERS)?;
+    leases.collect::<Result<_, _>>().within(MEMBERS)
+}
+
+/// Reads the night: of the shared leases the first that has it, else the first.
 pub(super) fn load(conn: &Connection, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
+    let Some(first) = query.shared_leases.first() else { return Ok(NightFacts::default()) };
+    let mut found = (first, None);
+    for lease in query.shared_leases {
+        if let Some(night) = night(conn, lease, query.target_date)? {
+            found = (lease, Some(night));
+            break;
+        }
+    }
+    let (lease, night) = found;
+    let offerable = offerable_nights(conn, query, lease)?;
+    Ok(NightFacts { lease_id: Some(lease.clone()), night, offerable_nights: Some(offerable) })
+}
+
+fn night(conn: &Connection, lease: &EntityId, date: Date) -> Result<Option<NightRow>, StoreError> {
     let mut statement = conn.prepare_cached(SELECT_NIGHT).within(TABLE)?;
-    let key = (query.requester.as_str(), query.roommate.as_str(), query.target_date.to_string());
-    let found = statement
-        .query_row(key, |row| {
-            let lease_id = parsed(row, 0, EntityId::parse)?;
-            let night = match row.get::<_, Option<f64>>(2)? {
-                None => None,
-                Some(_) => Some(NightRow {
-                    held_by: parsed_opt(row, 1, UserId::parse)?,
-                    base_price_cents: cents(row, 2)?,
-                    demand_ten_thousandths: demand(row, 3)?,
-                }),
-            };
-            Ok((lease_id, night))
+    let found = statement.query_row((lease.as_str(), date.to_string()), |row| {
+        Ok(NightRow {
+            held_by: parsed_opt(row, 0, UserId::parse)?,
+            base_price_cents: cents(row, 1)?,
+            demand_ten_thousandths: demand(row, 2)?,
         })
-        .optional()
-        .within(TABLE)?;
-    let Some((lease_id, night)) = found else { return Ok(NightFacts::default()) };
-    let offerable = offerable_nights(conn, query, &lease_id)?;
-    Ok(NightFacts { lease_id: Some(lease_id), night, offerable_nights: Some(offerable) })
+    });
+    found.optional().within(TABLE)
 }
 
 fn offerable_nights(conn: &Connection, query: &NightQuery<'_>, lease: &EntityId) -> Result<u32, StoreError> {

@@ -130,9 +130,12 @@ async fn the_night_is_that_of_the_lowest_shared_lease_that_has_it() {
         let store = f.store.clone();
         async move {
             let (requester, roommate) = (user(requester), user(roommate));
+            let theirs = store.leases_of(&roommate).await.unwrap();
+            let mut shared = store.leases_of(&requester).await.unwrap();
+            shared.retain(|lease| theirs.contains(lease));
             let query = NightQuery {
                 requester: &requester,
-                roommate: &roommate,
+                shared_leases: &shared,
                 target_date: day("2026-03-15"),
                 today: day("2026-03-12"),
                 swap_window_days: 4,
