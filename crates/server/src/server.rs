@@ -134,8 +134,6 @@ impl Server {
         let store = open_store(config)?;
         let spool = Spool::open(&config.data_dir, config.spool_bytes)?;
         let recorder = Arc::new(Recorder::new(store.clone(), spool, config.commit_timeout));
-        let head = store.audit_head().await?;
-        tracing::info!(audit.head = head.as_deref().unwrap_or("none"), "audit.head_at_start");
         let metrics = Metrics::install();
         let parts = Parts { clock, auth, store, recorder, metrics, anon_key: keys.anon.clone() };
         let app = Arc::new(App::new(config, parts));
@@ -222,13 +220,27 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
     tasks.spawn(async move { people.follow_changes().await });
     let app = Arc::clone(app);
     tasks.spawn(async move {
+        let mut logged = None;
         loop {
+            log_audit_head(&app, &mut logged).await;
             tokio::time::sleep(UPKEEP).await;
             app.metrics.upkeep();
             app.tidy_rates();
         }
     });
     tasks
+}
+
+/// Logs the newest hash of the audit log when it is another than before: also for changes made by other processes.
+async fn log_audit_head(app: &App, logged: &mut Option<String>) {
+    match app.store.audit_head().await {
+        Ok(head) if head == *logged => {}
+        Ok(head) => {
+            tracing::info!(audit.head = head.as_deref().unwrap_or("none"), "audit.head");
+            *logged = head;
+        }
+        Err(error) => tracing::debug!(%error, "audit.head_unreadable"),
+    }
 }
 
 type Service = hyper_util::service::TowerToHyperService<WithPeer>;
@@ -246,7 +258,8 @@ fn connection(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.limits.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .max_buf_size(2 * MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
 }

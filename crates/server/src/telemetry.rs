@@ -65,14 +65,17 @@ fn describe() {
     counter!("nudge_decisions_spooled_total", "Decisions that went to the spool");
     counter!("nudge_decisions_replayed_total", "Spooled decisions brought back into the database");
     counter!("nudge_decisions_set_aside_total", "Spooled decisions that the database refused for good");
+    counter!("nudge_spool_damaged_total", "Times that the spool could not be read on and was set aside");
     counter!("nudge_recorder_queue_full_total", "Decisions that found the recorder's queue full");
     counter!("nudge_outcomes_total", "Recorded outcomes");
     counter!("nudge_archetype_cache_hits_total", "People found in memory");
     counter!("nudge_archetype_cache_misses_total", "People read from the database");
     gauge!("nudge_recorder_queue_depth", "Writes that wait for a commit");
     gauge!("nudge_spool_depth", "Decisions in the spool");
-    gauge!("nudge_commits", "Commits since the start");
-    gauge!("nudge_commit_rows", "Writes in those commits");
+    gauge!("nudge_last_commit_seconds", "Duration of the last commit");
+    counter!("nudge_commits_total", "Commits of the database");
+    counter!("nudge_commit_rows_total", "Writes in those commits");
+    counter!("nudge_commit_failures_total", "Commits that the database could not take");
 }
 
 /// Starts logging to standard error: coloured on a terminal, JSON when asked for.

@@ -123,16 +123,18 @@ pub struct FactsVersion {
 
 /// Whether a read of a person brings their requests too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WithRequests {
+pub enum WithRequests<'a> {
     /// Always.
     Always,
-    /// Only when the stored archetype cannot be used: none, stale, or computed before `fresh_after`. A live override at
+    /// Only when the stored archetype cannot be used: none, stale, computed before `fresh_after`, or with another policy. A live override at
     /// `now` can always be used.
     IfNotFresh {
         /// Oldest usable `computed_at`.
         fresh_after: Timestamp,
         /// The time of the request.
         now: Timestamp,
+        /// The policy that it must have been computed with.
+        policy: &'a str,
     },
 }
 

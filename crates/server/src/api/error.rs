@@ -102,10 +102,16 @@ pub enum ApiError {
     Full,
     /// 503 of the database.
     #[error("The database cannot be reached now; nothing was changed. Try again.")]
-    Unavailable,
+    Unavailable {
+        /// For the log.
+        detail: String,
+    },
     /// 503 where neither database nor spool can record.
     #[error("The recommendation could not be recorded, so none is given. Try again.")]
-    NotRecorded,
+    NotRecorded {
+        /// For the log.
+        detail: String,
+    },
     /// 500; the detail goes to the log only.
     #[error("Something went wrong here. Say this request id when you ask about it.")]
     Internal {
@@ -147,8 +153,8 @@ impl ApiError {
             Self::Impossible { .. } => (S::CONFLICT, "impossible_event", "Impossible event"),
             Self::TooMany { .. } => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Full => (S::SERVICE_UNAVAILABLE, "overloaded", "Server busy"),
-            Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),
-            Self::NotRecorded => (S::SERVICE_UNAVAILABLE, "not_recorded", "Temporarily unavailable"),
+            Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),
+            Self::NotRecorded { .. } => (S::SERVICE_UNAVAILABLE, "not_recorded", "Temporarily unavailable"),
             Self::Internal { .. } => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
         }
     }
@@ -176,7 +182,9 @@ impl ApiError {
                 vec![(header::WWW_AUTHENTICATE, "Bearer".to_owned())]
             }
             Self::TooMany { retry_after_secs } => vec![(header::RETRY_AFTER, retry_after_secs.to_string())],
-            Self::Full | Self::Unavailable | Self::NotRecorded => vec![(header::RETRY_AFTER, "1".to_owned())],
+            Self::Full | Self::Unavailable { .. } | Self::NotRecorded { .. } => {
+                vec![(header::RETRY_AFTER, "1".to_owned())]
+            }
             Self::TooSlow => vec![(header::CONNECTION, "close".to_owned())],
             _ => vec![],
         }
@@ -211,9 +219,14 @@ impl Pending {
         let error = &*self.0;
         let (status, code, sentence) = error.answer();
         let message = error.to_string();
-        if status.is_server_error() {
-            let detail = if let ApiError::Internal { detail } = error { detail } else { &message };
-            tracing::error!(request.id = %request_id, status = status.as_u16(), detail, "request.failed");
+        match error {
+            ApiError::Internal { detail } | ApiError::NotRecorded { detail } => {
+                tracing::error!(request.id = %request_id, status = status.as_u16(), detail, "request.failed");
+            }
+            ApiError::Unavailable { detail } => {
+                tracing::warn!(request.id = %request_id, status = status.as_u16(), detail, "request.refused");
+            }
+            _ => {}
         }
         let body = ErrorBody {
             code,
@@ -244,8 +257,7 @@ impl IntoResponse for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         if error.is_unavailable() {
-            tracing::warn!(%error, "database.unavailable");
-            Self::Unavailable
+            Self::Unavailable { detail: error.to_string() }
         } else {
             Self::Internal { detail: error.to_string() }
         }
@@ -255,10 +267,7 @@ impl From<StoreError> for ApiError {
 impl From<RecordError> for ApiError {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::NoRoom(error) => {
-                tracing::error!(%error, "recorder.no_room");
-                Self::NotRecorded
-            }
+            RecordError::NoRoom(error) => Self::NotRecorded { detail: error.to_string() },
             RecordError::Refused(error) => Self::Internal { detail: error.to_string() },
         }
     }

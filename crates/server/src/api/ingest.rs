@@ -55,6 +55,8 @@ pub struct IngestedBody {
     outcomes_recorded: usize,
     /// Outcomes that contradict what is known; the rows are stored all the same.
     outcomes_refused: usize,
+    /// Requests that name a recommendation which does not exist or is not the requester's.
+    unknown_recommendations: usize,
 }
 
 /// Takes changes of the app's facts, all or nothing.
@@ -88,7 +90,7 @@ pub async fn ingest_facts(
         _ => false,
     };
     if changes.iter().any(waits) {
-        return Err(ApiError::Unavailable);
+        return Err(ApiError::Unavailable { detail: "the decision is still in the spool".to_owned() });
     }
     let before = app.store.changes_head().await?;
     let applied = app.store.apply_facts(changes, app.clock.now()).await?;
@@ -103,6 +105,7 @@ pub async fn ingest_facts(
         unchanged: applied.unchanged,
         outcomes_recorded: applied.events_recorded,
         outcomes_refused: applied.event_conflicts,
+        unknown_recommendations: applied.unknown_recommendations,
     };
     Ok(wire::json(StatusCode::OK, &answer))
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use super::App;
 use super::error::ApiError;
@@ -30,8 +30,10 @@ pub async fn get_metrics(State(app): State<Arc<App>>, parts: Parts) -> Result<Re
     gauge!("nudge_recorder_queue_depth").set(app.store.queue_depth() as f64);
     gauge!("nudge_spool_depth").set(recorder.spool_depth as f64);
     gauge!("nudge_http_in_flight").set(app.in_flight() as f64);
-    gauge!("nudge_commits").set(writer.commits as f64);
-    gauge!("nudge_commit_rows").set(writer.rows as f64);
+    gauge!("nudge_last_commit_seconds").set(writer.last_commit_micros as f64 / 1e6);
+    counter!("nudge_commits_total").absolute(writer.commits);
+    counter!("nudge_commit_rows_total").absolute(writer.rows);
+    counter!("nudge_commit_failures_total").absolute(writer.failures);
     let mut response = Response::new(Body::from(app.metrics.render()));
     response
         .headers_mut()

@@ -51,7 +51,15 @@ pub mod path {
 /// Builds the router with everything that all responses share.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route(path::RECOMMENDATIONS, only("GET, HEAD, OPTIONS", get(recommendations::get_recommendations)))
+        .route(
+            path::RECOMMENDATIONS,
+            only(
+                "GET, OPTIONS",
+                // Every answer is recorded as shown to somebody; an answer without a body shows nothing.
+                get(recommendations::get_recommendations)
+                    .head(async || ApiError::WrongMethod { allow: "GET, OPTIONS" }),
+            ),
+        )
         .route(
             path::ARCHETYPE,
             only(

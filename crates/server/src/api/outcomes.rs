@@ -83,7 +83,7 @@ pub async fn record_outcomes(
     let events = parse_events(&bytes)?;
     // A decision that is still in the spool is known, but not to the database.
     if events.iter().any(|event| app.recorder.is_spooled(&event.recommendation_id)) {
-        return Err(ApiError::Unavailable);
+        return Err(ApiError::Unavailable { detail: "the decision is still in the spool".to_owned() });
     }
     let done = app.store.record_outcomes(reporter, events, app.clock.now()).await?;
     metrics::counter!("nudge_outcomes_total").increment(done.recorded as u64);

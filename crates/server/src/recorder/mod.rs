@@ -18,6 +18,8 @@ use spool::{Spool, SpoolError};
 const REPLAY_ROWS: usize = 256;
 /// Wait between two tries while the database is away.
 const RETRY: Duration = Duration::from_millis(100);
+/// Wait between two tries to set a damaged spool aside.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// Why a decision is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +125,16 @@ impl Recorder {
             match self.replay_some().await {
                 Ok(0) => self.spool.wait_for_rows().await,
                 Ok(_) => {}
+                Err(RecordError::NoRoom(SpoolError::Damaged { .. })) => match self.spool.skip_damaged() {
+                    Ok(kept) => {
+                        counter!("nudge_spool_damaged_total").increment(1);
+                        tracing::error!(kept = %kept.display(), "spool.damaged: what could not be read is in that file");
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "spool.damaged_and_stuck");
+                        tokio::time::sleep(STUCK).await;
+                    }
+                },
                 Err(error) => {
                     tracing::debug!(%error, "recorder.replay_waits");
                     tokio::time::sleep(RETRY).await;

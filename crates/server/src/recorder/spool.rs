@@ -207,6 +207,21 @@ impl Spool {
         Ok(())
     }
 
+    /// Keeps a copy of a spool that cannot be read on from its head, and begins a new lap.
+    ///
+    /// # Errors
+    /// When the copy or the header cannot be written; nothing is changed then.
+    pub fn skip_damaged(&self) -> Result<PathBuf, SpoolError> {
+        let mut position = self.shared.lock();
+        let kept = self.shared.path.with_file_name(format!("spool-damaged-{}.bin", position.epoch));
+        std::fs::copy(&self.shared.path, &kept).map_err(|e| self.shared.io(e))?;
+        write_header(&self.shared.file, position.epoch + 1, FIRST_RECORD).map_err(|e| self.shared.io(e))?;
+        position.epoch += 1;
+        (position.head, position.tail) = (FIRST_RECORD, FIRST_RECORD);
+        position.pending.clear();
+        Ok(kept)
+    }
+
     /// Keeps rows that the database refuses for good in `spool-refused.ndjson`, so that nothing waits behind them.
     ///
     /// # Errors
@@ -274,6 +289,12 @@ fn recover(file: &File, size: u64, path: &Path) -> Result<Position, SpoolError> 
         pending.insert(row.id);
         tail = next;
     }
+    if begins_record(file, tail, epoch, size).map_err(io)? {
+        // Torn by a crash, mostly, and then nobody was told of it; a synced one that a bad disk changed looks the same.
+        let kept = path.with_file_name(format!("spool-damaged-{epoch}.bin"));
+        std::fs::copy(path, &kept).map_err(io)?;
+        tracing::warn!(kept = %kept.display(), at = tail, "spool.unreadable_record_at_the_end: a copy is kept");
+    }
     Ok(Position { epoch, head, tail, pending })
 }
 
@@ -320,6 +341,16 @@ fn read_record(file: &File, at: u64, epoch: u64, end: u64) -> std::io::Result<Op
         return Ok(None);
     }
     Ok(serde_json::from_slice(&payload).ok().map(|row| (row, next)))
+}
+
+/// Says whether the bytes at a position begin a record of this epoch, readable or not.
+fn begins_record(file: &File, at: u64, epoch: u64, end: u64) -> std::io::Result<bool> {
+    if at + RECORD_HEAD as u64 > end {
+        return Ok(false);
+    }
+    let mut head = [0_u8; RECORD_HEAD];
+    file.read_exact_at(&mut head, at)?;
+    Ok(read_u64(&head[..4]) > 0 && read_u64(&head[8..]) == epoch)
 }
 
 fn checksum(epoch: u64, payload: &[u8]) -> u32 {

@@ -74,7 +74,7 @@ pub struct Archetypes {
 }
 
 impl Archetypes {
-    async fn facts(&self, user: &UserId, with: WithRequests) -> Result<PersonFacts, StoreError> {
+    async fn facts(&self, user: &UserId, with: WithRequests<'_>) -> Result<PersonFacts, StoreError> {
         self.store.load_person(user, with, self.policy.signal_requests, self.policy.history_requests).await
     }
 
@@ -84,7 +84,7 @@ impl Archetypes {
     /// When the database cannot be read or written.
     pub async fn show(&self, user: &UserId, now: Timestamp) -> Result<Shown, StoreError> {
         for _ in 0..TRIES {
-            let with = WithRequests::IfNotFresh { fresh_after: self.people.fresh_after(now), now };
+            let with = self.people.if_not_fresh(now);
             let facts = self.facts(user, with).await?;
             if facts.profile.opted_out {
                 return Ok(Shown::OptedOut);

@@ -77,9 +77,10 @@ impl People {
         }
     }
 
-    /// Gives the oldest `computed_at` that is still used.
-    pub fn fresh_after(&self, now: Timestamp) -> Timestamp {
-        now.checked_sub(self.ttl).unwrap_or(Timestamp::MIN)
+    /// Says which stored archetypes are used as they are: young ones, of this policy.
+    pub fn if_not_fresh(&self, now: Timestamp) -> WithRequests<'_> {
+        let fresh_after = now.checked_sub(self.ttl).unwrap_or(Timestamp::MIN);
+        WithRequests::IfNotFresh { fresh_after, now, policy: &self.policy.name }
     }
 
     /// Gives the age at which a stored archetype is computed again, in hours.
@@ -111,7 +112,11 @@ impl People {
     ///
     /// # Errors
     /// When the memberships cannot be read.
-    pub async fn shared_leases(&self, one: &UserId, other: &UserId) -> Result<Vec<EntityId>, Arc<StoreError>> {
+    pub async fn shared_leases(
+        &self,
+        one: &UserId,
+        other: &UserId,
+    ) -> Result<Vec<EntityId>, Arc<StoreError>> {
         let (mine, theirs) = (self.leases(one).await?, self.leases(other).await?);
         Ok(mine.iter().filter(|lease| theirs.binary_search(lease).is_ok()).cloned().collect())
     }
@@ -182,7 +187,7 @@ impl People {
 
     async fn load(&self, user: &UserId, now: Timestamp) -> Result<Arc<Known>, StoreError> {
         counter!("nudge_archetype_cache_misses_total").increment(1);
-        let with = WithRequests::IfNotFresh { fresh_after: self.fresh_after(now), now };
+        let with = self.if_not_fresh(now);
         let facts = self
             .store
             .load_person(user, with, self.policy.signal_requests, self.policy.history_requests)

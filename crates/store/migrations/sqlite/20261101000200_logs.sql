@@ -33,7 +33,7 @@ CREATE TABLE archetype_job_logs (
   id TEXT NOT NULL PRIMARY KEY CHECK (length(id) = 36),  -- UUIDv7
   job_type TEXT NOT NULL,                              -- what kind
   status TEXT NOT NULL                                 -- where it stands
-    CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled')),
+    CHECK (status IN ('running', 'completed', 'interrupted', 'failed', 'cancelled')),
   processed_count INTEGER NOT NULL DEFAULT 0,          -- users looked at
   updated_count INTEGER NOT NULL DEFAULT 0,            -- users whose archetype was stored
   failed_count INTEGER NOT NULL DEFAULT 0,             -- users that failed

@@ -127,7 +127,7 @@ impl Store {
     pub async fn load_person(
         &self,
         user: &UserId,
-        with: WithRequests,
+        with: WithRequests<'_>,
         signal_requests: usize,
         history_requests: u32,
     ) -> Result<PersonFacts, StoreError> {

@@ -22,7 +22,8 @@ const MEMBERS: &str = "lease_members";
 /// Lists the leases of a user, in ascending order.
 pub(super) fn leases_of(conn: &Connection, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
     let mut statement = conn.prepare_cached(SELECT_LEASES).within(MEMBERS)?;
-    let leases = statement.query_map([user.as_str()], |row| parsed(row, 0, EntityId::parse)).within(MEMBERS)?;
+    let leases =
+        statement.query_map([user.as_str()], |row| parsed(row, 0, EntityId::parse)).within(MEMBERS)?;
     leases.collect::<Result<_, _>>().within(MEMBERS)
 }
 

@@ -87,7 +87,7 @@ fn stored_archetype(row: &Row<'_>) -> rusqlite::Result<(StoredArchetype, String)
 pub(super) fn load(
     conn: &Connection,
     user: &UserId,
-    with: WithRequests,
+    with: WithRequests<'_>,
     signal_requests: usize,
     history_requests: u32,
 ) -> Result<PersonFacts, StoreError> {
@@ -97,8 +97,8 @@ pub(super) fn load(
     let history_requests = history_requests as usize;
     let wanted = match with {
         WithRequests::Always => true,
-        WithRequests::IfNotFresh { fresh_after, now } => {
-            !is_usable(archetype.as_ref(), stale_revision, fresh_after, now)
+        WithRequests::IfNotFresh { fresh_after, now, policy } => {
+            !is_usable(archetype.as_ref(), stale_revision, fresh_after, now, policy)
         }
     };
     let newest = if wanted { signal_requests.max(history_requests) } else { history_requests };
@@ -117,17 +117,21 @@ pub(super) fn load(
     Ok(PersonFacts { profile, archetype, version, history, requests })
 }
 
-/// Says whether a stored archetype can be used as it is: a live override always, else one that is young, not stale and
-/// not the rest of an override that has ended.
+/// Says whether a stored archetype can be used as it is: a live override always, else one that is young, not stale, of this
+/// policy and not the rest of an override that has ended.
 fn is_usable(
     archetype: Option<&StoredArchetype>,
     stale: Option<i64>,
     fresh_after: Timestamp,
     now: Timestamp,
+    policy: &str,
 ) -> bool {
     archetype.is_some_and(|stored| {
         stored.has_live_override(now)
-            || (stale.is_none() && stored.manual.is_none() && stored.computed_at >= fresh_after)
+            || (stale.is_none()
+                && stored.manual.is_none()
+                && stored.computed_at >= fresh_after
+                && stored.policy == policy)
     })
 }
 

@@ -90,11 +90,13 @@ async fn requests_come_only_when_the_archetype_cannot_be_used() {
     let f = Fixture::new();
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
     let now = at("2026-03-02T00:00:00Z");
-    let load = |fresh_after| {
-        let with = WithRequests::IfNotFresh { fresh_after: at(fresh_after), now };
+    let load_under = |fresh_after, policy| {
+        let with = WithRequests::IfNotFresh { fresh_after: at(fresh_after), now, policy };
         let store = f.store.clone();
+
         async move { store.load_person(&user("ann"), with, 50, 10).await.unwrap() }
     };
+    let load = |fresh_after| load_under(fresh_after, "rules-v1");
     let early = "2026-03-01T00:00:00Z";
     assert!(load(early).await.requests.is_some(), "none is stored");
     assert_eq!(f.compute("ann", Archetype::BigSpender).await, ArchetypeSaved::Saved);
@@ -102,6 +104,7 @@ async fn requests_come_only_when_the_archetype_cannot_be_used() {
     assert!(fresh.requests.is_none());
     assert_eq!(fresh.history.prior_requests, 1, "the history always comes");
     assert!(load("2026-03-01T12:00:01Z").await.requests.is_some(), "too old");
+    assert!(load_under(early, "rules-v2").await.requests.is_some(), "computed with another policy");
     f.facts([FactRow::DateChangeRequest(request(2, "ann", "bob"))]).await;
     assert!(load(early).await.requests.is_some(), "stale");
 }
