@@ -13,3 +13,4 @@ pub mod server;
 pub mod telemetry;
 pub mod usecases;
 pub mod web;
+pub mod wire;

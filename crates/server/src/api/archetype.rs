@@ -18,9 +18,10 @@ use super::app::Origin;
 use super::body;
 use super::error::ApiError;
 use super::query::{Query, timestamp};
-use super::wire::{self, Num};
+use super::respond;
 use crate::usecases::archetype::{Done, Shown, Verb};
 use crate::usecases::people::nobody;
+use crate::wire::Num;
 
 const REQUIRED: &[&str] = &["userId"];
 
@@ -113,7 +114,7 @@ pub async fn get_archetype(State(app): State<Arc<App>>, parts: Parts) -> Result<
     app.may_see(&caller, &user).await?;
     let now = app.clock.now();
     let shown = app.archetypes.show(&user, now).await?;
-    Ok(wire::json(StatusCode::OK, &shown_body(&app, user, &shown, now)))
+    Ok(respond::json(StatusCode::OK, &shown_body(&app, user, &shown, now)))
 }
 
 /// Recomputes a user's archetype now. A live override is kept.
@@ -238,7 +239,7 @@ async fn change(
         Done::OptedOut => return Err(ApiError::OptedOut),
     };
     let archetype = shown_body(app, user.clone(), &shown, now);
-    Ok(wire::json(StatusCode::OK, &ChangedBody { success: true, archetype, message }))
+    Ok(respond::json(StatusCode::OK, &ChangedBody { success: true, archetype, message }))
 }
 
 /// Says what was done.
@@ -277,7 +278,7 @@ pub fn shown_body(app: &App, user_id: UserId, shown: &Shown, now: Timestamp) -> 
             scores: computed.scores.clone(),
             label: computed.archetype.label(),
             description: computed.archetype.description(),
-            computed_at: Some(wire::time(computed.computed_at)),
+            computed_at: Some(respond::time(computed.computed_at)),
             next_update_in: None,
             cached: false,
             is_manual_override: false,
@@ -327,11 +328,11 @@ fn stored_body(
         scores: row.scores.clone(),
         label: row.archetype.label(),
         description: row.archetype.description(),
-        computed_at: Some(wire::time(row.computed_at)),
+        computed_at: Some(respond::time(row.computed_at)),
         next_update_in: next_hours.map(|hours| format!("{:.1}h", hours.max(0.0))),
         cached,
         is_manual_override: live,
-        expires_at: expires_at.map(wire::time),
+        expires_at: expires_at.map(respond::time),
         opted_out: false,
     }
 }

@@ -235,7 +235,7 @@ impl Pending {
             request_id: request_id.to_owned(),
             extra: error.extra(),
         };
-        let mut response = super::wire::json(status, &body);
+        let mut response = super::respond::json(status, &body);
         for (name, value) in error.headers() {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 response.headers_mut().insert(name, value);

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::App;
-use super::wire;
+use super::respond;
 
 /// Whether the process runs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -40,7 +40,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[utoipa::path(get, path = super::path::LIVE, tag = "operations", operation_id = "getLive",
     responses((status = 200, body = LiveBody)))]
 pub async fn get_live() -> Response {
-    wire::json(StatusCode::OK, &LiveBody { status: "ok", version: VERSION })
+    respond::json(StatusCode::OK, &LiveBody { status: "ok", version: VERSION })
 }
 
 /// Says whether the database can be read and what waits in the spool. 503 while the database cannot be read.
@@ -59,5 +59,5 @@ pub async fn get_ready(State(app): State<Arc<App>>) -> Response {
         spool_depth: app.recorder.stats().spool_depth,
         version: VERSION,
     };
-    wire::json(if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
+    respond::json(if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::App;
 use super::body;
 use super::error::ApiError;
-use super::wire;
+use super::respond;
 use crate::auth::Caller;
 
 /// Most changes in one call; the size limit of the body comes first for wide rows.
@@ -107,7 +107,7 @@ pub async fn ingest_facts(
         outcomes_refused: applied.event_conflicts,
         unknown_recommendations: applied.unknown_recommendations,
     };
-    Ok(wire::json(StatusCode::OK, &answer))
+    Ok(respond::json(StatusCode::OK, &answer))
 }
 
 /// Parses the body into validated changes.

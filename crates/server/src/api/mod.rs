@@ -12,7 +12,7 @@ pub mod openapi;
 pub mod outcomes;
 pub mod query;
 pub mod recommendations;
-pub mod wire;
+pub mod respond;
 
 use std::sync::Arc;
 

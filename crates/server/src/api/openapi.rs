@@ -5,7 +5,8 @@ use axum::response::Response;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::wire;
+use super::respond;
+use crate::wire;
 
 /// The document.
 #[derive(Debug, OpenApi)]
@@ -54,5 +55,5 @@ impl Modify for Credentials {
 #[utoipa::path(get, path = super::path::OPENAPI, tag = "operations", operation_id = "getOpenapi",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object)))]
 pub async fn get_openapi() -> Response {
-    wire::json(StatusCode::OK, &Document::openapi())
+    respond::json(StatusCode::OK, &Document::openapi())
 }

@@ -16,7 +16,7 @@ use super::App;
 use super::body;
 use super::error::ApiError;
 use super::query::timestamp;
-use super::wire;
+use super::respond;
 use crate::auth::Caller;
 
 /// Most events in one call.
@@ -88,7 +88,7 @@ pub async fn record_outcomes(
     let done = app.store.record_outcomes(reporter, events, app.clock.now()).await?;
     metrics::counter!("nudge_outcomes_total").increment(done.recorded as u64);
     let answer = OutcomesBody { success: true, recorded: done.recorded, duplicates: done.duplicates };
-    Ok(wire::json(StatusCode::OK, &answer))
+    Ok(respond::json(StatusCode::OK, &answer))
 }
 
 /// Parses the body into validated events.

@@ -7,9 +7,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use jiff::Timestamp;
-use nudge_engine::Snapshot;
-use nudge_store::DecisionRow;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -18,10 +16,12 @@ use super::app::user_agent;
 use super::error::ApiError;
 use super::middleware::Arrived;
 use super::query::{Query, target_date};
-use super::wire::{self, Num, OptionBody};
+use super::respond;
 use crate::auth::Caller;
 use crate::clock::{day_of, new_id};
 use crate::usecases::recommend::{Decided, Question};
+use crate::usecases::record::{Asker, record_of};
+use crate::wire::{Num, OptionBody};
 
 const REQUIRED: &[&str] = &["userId", "targetDate", "roommateId"];
 
@@ -96,34 +96,6 @@ pub struct MetadataBody {
     degraded: bool,
 }
 
-/// What a decision used, recorded with it: enough to compute it again.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RecordedContext {
-    /// The facts.
-    pub snapshot: Snapshot,
-    /// The policy's name.
-    pub policy: String,
-    /// Whether personal data could not be read.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub degraded: bool,
-    /// `simulated` for the demo's made-up history; absent for live decisions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
-}
-
-/// Who asked, for the record.
-#[derive(Debug, Default)]
-pub struct Asker {
-    /// The session, if the client names one.
-    pub session_id: Option<String>,
-    /// The user agent.
-    pub user_agent: Option<String>,
-    /// Milliseconds from the request's arrival to the decision.
-    pub response_time_ms: i64,
-    /// `simulated`, or nothing.
-    pub source: Option<String>,
-}
-
 /// Recommends a transaction type for a night.
 ///
 /// Every 200 is recorded before it leaves.
@@ -159,12 +131,13 @@ pub async fn get_recommendations(State(app): State<Arc<App>>, parts: Parts) -> R
     };
     let id = new_id(now);
     let subject = (caller != Caller::Anonymous).then_some(&question);
-    let (row, options) = record_of(id, subject, &question, &decided, asker, &app.policy.name, now)?;
+    let (row, options) = record_of(id, subject, &question, &decided, asker, &app.policy.name, now)
+        .map_err(|error| ApiError::Internal { detail: error.to_string() })?;
     app.recorder.record(row).await?;
     metrics::counter!("nudge_decisions_total", "rule" => decided.decision.rule.as_str(),
         "personalized" => if decided.decision.personalized { "true" } else { "false" })
     .increment(1);
-    Ok(wire::json(StatusCode::OK, &body(id, &decided, options, &app.policy.name, now)))
+    Ok(respond::json(StatusCode::OK, &body(id, &decided, options, &app.policy.name, now)))
 }
 
 /// Parses the query.
@@ -195,53 +168,6 @@ pub fn question(query: Option<&str>) -> Result<(Question, Option<String>), ApiEr
     Ok((Question { user, roommate, target_date: date }, session_id.transpose()?))
 }
 
-/// Makes the row to record, and the options' JSON that it shares with the answer.
-///
-/// `subject` is `None` for an anonymous caller: then nothing of the question but the date is kept.
-pub fn record_of(
-    id: Uuid,
-    subject: Option<&Question>,
-    question: &Question,
-    decided: &Decided,
-    asker: Asker,
-    policy: &str,
-    now: Timestamp,
-) -> Result<(DecisionRow, Box<RawValue>), ApiError> {
-    let internal = |error: serde_json::Error| ApiError::Internal { detail: error.to_string() };
-    let decision = &decided.decision;
-    let options = serde_json::value::to_raw_value(&wire::options(decision)).map_err(internal)?;
-    let context = RecordedContext {
-        snapshot: decided.snapshot.clone(),
-        policy: policy.to_owned(),
-        degraded: decided.degraded,
-        source: asker.source,
-    };
-    let row = DecisionRow {
-        id,
-        user_id: subject.map(|q| q.user.clone()),
-        roommate_id: subject.map(|q| q.roommate.clone()),
-        lease_id: decided.lease.clone().filter(|_| subject.is_some()),
-        target_date: question.target_date,
-        primary: decision.primary(),
-        archetype: decision.archetype,
-        archetype_confidence: decision.archetype_confidence,
-        days_until_checkin: decision.urgency.days,
-        urgency_level: decision.urgency.level.as_str().to_owned(),
-        options: options.get().to_owned(),
-        context: serde_json::to_string(&context).map_err(internal)?,
-        rule: decision.rule.as_str().to_owned(),
-        policy: policy.to_owned(),
-        personalized: decision.personalized,
-        propensity: 1.0,
-        confidence: decision.confidence,
-        session_id: asker.session_id.filter(|_| subject.is_some()),
-        user_agent: asker.user_agent.filter(|_| subject.is_some()),
-        response_time_ms: asker.response_time_ms,
-        created_at: now,
-    };
-    Ok((row, options))
-}
-
 fn body(
     id: Uuid,
     decided: &Decided,
@@ -270,7 +196,7 @@ fn body(
         },
         personalized: decision.personalized,
         metadata: MetadataBody {
-            computed_at: wire::time(now),
+            computed_at: respond::time(now),
             confidence: Num(decision.confidence),
             rule: decision.rule.as_str(),
             policy: policy.to_owned(),

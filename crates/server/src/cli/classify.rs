@@ -8,7 +8,7 @@ use nudge_engine::{Policy, Signals, classify};
 use serde::{Deserialize, Serialize};
 
 use super::lines;
-use crate::api::wire::Num;
+use crate::wire::Num;
 
 /// Classify signals: NDJSON in, NDJSON out, no database
 #[derive(Debug, clap::Args)]

@@ -7,9 +7,9 @@ use nudge_store::{EventKind, StoredDecision};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::api::recommendations::RecordedContext;
-use crate::api::wire;
 use crate::config::Config;
+use crate::usecases::record::RecordedContext;
+use crate::wire;
 
 use super::{open_existing, output};
 

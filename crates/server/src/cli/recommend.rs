@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{classify, lines};
 use crate::api::query::target_date;
-use crate::api::wire::{self, Num, OptionBody};
+use crate::wire::{self, Num, OptionBody};
 
 /// Recommend without a database: NDJSON in, NDJSON out
 #[derive(Debug, clap::Args)]

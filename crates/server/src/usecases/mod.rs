@@ -3,6 +3,7 @@
 pub mod archetype;
 pub mod people;
 pub mod recommend;
+pub mod record;
 pub mod seed;
 
 use nudge_engine::{Policy, Request, Signals, classify, compute_signals};

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::archetype::Archetypes;
 use super::people::People;
 use super::recommend::{Decided, Question};
-use crate::api::recommendations::{Asker, record_of};
+use super::record::{Asker, record_of};
 use crate::clock::{day_of, new_id};
 use crate::config::Config;
 

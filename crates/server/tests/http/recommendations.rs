@@ -1,7 +1,7 @@
 //! `GET /functions/v1/transaction-recommendations`
 
-use nudge::api::recommendations::RecordedContext;
-use nudge::api::wire;
+use nudge::usecases::record::RecordedContext;
+use nudge::wire;
 use nudge_engine::{Policy, decide};
 use serde_json::{Value, json};
 
