@@ -97,13 +97,16 @@ fn there_is_nothing_elsewhere() {
 fn head_answers_as_get_does_without_a_body() {
     let server = Harness::with_home();
     let target = format!("{RECOMMENDATIONS}?userId=alice&targetDate={DATE}&roommateId=bob");
+    let of_alice = format!("{ARCHETYPE}?userId=alice");
     for (caller, target, status) in [
         (As::Nobody, "/", 200),
         (As::Nobody, "/health/live", 200),
         (As::Nobody, "/openapi.json", 200),
-        (As::User("alice"), target.as_str(), 200),
-        (As::User("alice"), RECOMMENDATIONS, 400),
-        (As::Nobody, target.as_str(), 401),
+        (As::User("alice"), of_alice.as_str(), 200),
+        (As::User("alice"), ARCHETYPE, 400),
+        (As::Nobody, of_alice.as_str(), 401),
+        // What nobody sees is no recommendation, and is not recorded as one.
+        (As::User("alice"), target.as_str(), 405),
         (As::Nobody, "/nothing", 404),
         (As::Nobody, INGEST, 405),
     ] {
@@ -111,6 +114,7 @@ fn head_answers_as_get_does_without_a_body() {
         assert_eq!(answer.status, status, "{target}");
         assert!(answer.body.is_empty());
     }
+    assert_eq!(server.count("SELECT count(*) FROM recommendation_logs"), 0);
 }
 
 #[test]
@@ -222,7 +226,7 @@ fn metrics_count_requests_by_route_method_and_status() {
     let before = server.metric(line);
     server.usual();
     server.usual();
-    assert_eq!(server.metric(line) - before, 2.0);
+    assert_eq!(server.metric(line) - before, 2);
     server.get(As::Nobody, "/secret/of/somebody");
     let answer = server.get(As::Nobody, "/metrics");
     assert!(answer.header("content-type").unwrap().starts_with("text/plain"));

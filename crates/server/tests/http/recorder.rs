@@ -41,7 +41,7 @@ fn answers_go_on_while_the_database_is_locked_and_each_is_recorded_once() {
     let mut ids: Vec<String> = (0..30).map(|_| id(&server.usual())).collect();
     ids.push(id(&server.recommend(As::Anon, "x", DATE, "y").ok()));
     assert_eq!(spool_depth(&server), 31);
-    assert!(server.metric("nudge_spool_depth") > 0.0);
+    assert!(server.metric("nudge_spool_depth") > 0);
     assert!(ids.iter().all(|id| server.decision(id).is_none()), "the lock is real");
     drop(held);
     eventually(DRAIN, "the spool drains", || spool_depth(&server) == 0);
@@ -143,6 +143,30 @@ fn what_was_spooled_survives_a_restart() {
     server.start_again();
     eventually(DRAIN, "the spool drains", || spool_depth(&server) == 0);
     assert!(ids.iter().all(|id| is_recorded_once(&server, id)));
+}
+
+#[test]
+fn a_row_that_the_database_refuses_for_good_is_set_aside_and_nothing_waits_behind_it() {
+    let server = impatient();
+    let held = lock(&server);
+    let mut ids = Vec::new();
+    for date in [DATE, "2026-04-20", DATE, "2026-04-20", DATE] {
+        ids.push(id(&server.recommend(As::User("alice"), "alice", date, "bob").ok()));
+    }
+    // The first waited for its commit; it may be committed before the trigger is there.
+    held.execute_batch(
+        "CREATE TRIGGER no_april BEFORE INSERT ON recommendation_logs WHEN NEW.target_date = '2026-04-20'
+         BEGIN SELECT raise(ABORT, 'not in April'); END; COMMIT",
+    )
+    .unwrap();
+    eventually(DRAIN, "the spool drains", || spool_depth(&server) == 0);
+    let there: Vec<bool> = ids.iter().map(|id| is_recorded_once(&server, id)).collect();
+    assert_eq!(there, [true, false, true, false, true]);
+    let aside = std::fs::read_to_string(server.folder().join("spool-refused.ndjson")).unwrap();
+    assert_eq!(aside.lines().count(), 2);
+    assert!(aside.contains(&ids[1]) && aside.contains(&ids[3]));
+    assert_eq!(server.app.recorder.stats().set_aside, 2);
+    server.usual();
 }
 
 /// A database whose every page reads as garbage until it is mended.

@@ -296,10 +296,11 @@ impl Harness {
         self.get(caller, &format!("{ARCHETYPE}?userId={user}"))
     }
 
-    pub fn metric(&self, line_start: &str) -> f64 {
+    /// The value of a counter or gauge, by the beginning of its line; 0 if there is none yet.
+    pub fn metric(&self, line_start: &str) -> i64 {
         let text = self.get(As::Nobody, "/metrics").text();
         let line = text.lines().find(|line| line.starts_with(line_start));
-        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
     }
 }
 
