@@ -1,6 +1,6 @@
 //! `nudge audit verify`
 
-use crate::support::Folder;
+use crate::support::{Folder, eventually};
 
 fn with_three_entries() -> Folder {
     let folder = Folder::with_people(20);
@@ -22,7 +22,8 @@ fn a_whole_chain_verifies_up_to_its_known_head() {
     assert_eq!(other.code, Some(1), "{other:?}");
     assert!(other.out.contains("BROKEN"), "{}", other.out);
     // The service logs the same head when it starts.
-    assert!(folder.start(&["serve"]).log().contains(head));
+    let server = folder.start(&["serve"]);
+    eventually("the head in the log", || server.log().contains(head).then_some(()));
 }
 
 #[test]
