@@ -3,6 +3,8 @@
 //! `cargo bench -p nudge --bench http` (or `scripts/bench`). Settings by environment: `BENCH_PEOPLE` (20000),
 //! `BENCH_CONNECTIONS` (50), `BENCH_SECONDS` (8 a round), `BENCH_ROUNDS` (3), `BENCH_FOLDER` (a data folder to use again).
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
