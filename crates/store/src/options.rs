@@ -15,6 +15,9 @@ pub struct StoreOptions {
     pub commit_max_rows: usize,
     /// Greatest number of jobs that wait for the writer.
     pub queue: usize,
+    /// Greatest time that the writer waits at once for the callers of the last commit to come back, in microseconds;
+    /// 0 means that it never waits. It waits at most twice per commit, and never longer than a small share of one.
+    pub gather_micros: u64,
 }
 
 impl Default for StoreOptions {
@@ -25,6 +28,7 @@ impl Default for StoreOptions {
             busy_timeout_ms: 150,
             commit_max_rows: 256,
             queue: 4096,
+            gather_micros: 150,
         }
     }
 }

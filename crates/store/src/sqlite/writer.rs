@@ -29,10 +29,9 @@ statements! {
     UNDO_JOB = "ROLLBACK TO job";
 }
 
-/// The writer waits for more jobs for this share of a commit's time, so often, and at most so long each time.
+/// The writer waits for more jobs for this share of a commit's time, and so often; `gather_micros` limits each wait.
 const GATHER_SHARE: u64 = 32;
 const GATHER_ROUNDS: usize = 2;
-const GATHER_MAX_MICROS: u64 = 150;
 
 /// The answer to a plain decision.
 type DecisionReply = oneshot::Sender<Result<(), StoreError>>;
@@ -220,7 +219,7 @@ impl Worker {
     /// ones, and the moment is short against the commit that they would otherwise miss.
     fn gather(&mut self, batch: &mut Vec<Job>, expected: usize) {
         let commit = self.counters.last_commit_micros.load(Ordering::Relaxed);
-        let pause = Duration::from_micros((commit / GATHER_SHARE).min(GATHER_MAX_MICROS));
+        let pause = Duration::from_micros((commit / GATHER_SHARE).min(self.options.gather_micros));
         for _ in 0..GATHER_ROUNDS {
             if batch.len() >= expected || pause.is_zero() {
                 return;
