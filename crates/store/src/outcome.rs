@@ -3,9 +3,12 @@
 //! The order in which events arrive never matters, so a late event lands as if it had come in time. The choices that
 //! the specification leaves open are made here:
 //!
-//! - Once a request is submitted, its type is the one selected, whatever was looked at afterwards.
-//! - An answer is accepted, declined or expired; the request was accepted in the first case only. A request taken back
-//!   before any answer has none: `request_accepted` stays empty, as the roommate said nothing.
+//! - The same fact by both ways counts once, at the earlier of its two times: the first of its kind by the one way is the
+//!   first by the other, the second the second.
+//! - A submission is a selection at its own time. Of the type that was selected already it only confirms that choice,
+//!   whose time stays.
+//! - An answer is accepted, declined or expired; the request was accepted in the first case only, and at the first time
+//!   of it. A request taken back before any answer has none: `request_accepted` stays empty, as the roommate said nothing.
 //! - The final transaction is the submitted type once accepted, unless it was taken back at or after that.
 //! - The score is the one given last.
 //!
@@ -13,6 +16,7 @@
 
 use jiff::Timestamp;
 use nudge_engine::TransactionType;
+use serde::{Deserialize, Serialize};
 
 use crate::record::EventKind;
 
@@ -20,7 +24,7 @@ use crate::record::EventKind;
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// The type selected last, or the one submitted.
+    /// The type selected last; a submission is a selection.
     pub user_selected: Option<TransactionType>,
     /// Whether that was the default; `None` until the user has chosen.
     pub followed_recommendation: Option<bool>,
@@ -45,9 +49,22 @@ pub struct Decided {
     pub primary: TransactionType,
 }
 
+/// The way by which an event came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The outcomes API.
+    #[default]
+    Api,
+    /// A row of `date_change_requests`.
+    Facts,
+}
+
 /// One event, as far as it counts here.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Event {
+    /// By which way it came.
+    pub source: Source,
     /// What happened.
     pub kind: EventKind,
     /// The type, if it has one.
@@ -71,21 +88,21 @@ impl Event {
 
 /// Adds the events of a decision up, in whatever order they are given.
 pub fn fold(decided: Decided, events: &[Event]) -> Outcome {
-    let mut events = events.to_vec();
-    events.sort_by(Event::chronological);
+    let events = merged(events);
     let first = |kind| events.iter().find(|event| event.kind == kind);
     let last = |kind| events.iter().rfind(|event| event.kind == kind);
     let submitted = first(EventKind::Submitted);
-    let answer = events.iter().rfind(|event| event.kind.is_answer());
+    let answer = events.iter().find(|event| event.kind.is_answer());
     let accepted = answer.is_some_and(|event| event.kind == EventKind::Accepted);
     let taken_back = last(EventKind::Cancelled)
         .zip(answer)
         .is_some_and(|(cancelled, answer)| cancelled.occurred_at >= answer.occurred_at);
-    let choice = choice(submitted, &events);
+    let choice = choice(&events);
     Outcome {
         user_selected: choice.and_then(|event| event.transaction_type),
         followed_recommendation: choice.map(|event| event.transaction_type == Some(decided.primary)),
         time_to_decision_seconds: choice.map(|event| {
+            // An event of the decision's own millisecond may be dated before it.
             event
                 .time_to_decision_seconds
                 .unwrap_or_else(|| event.occurred_at.duration_since(decided.at).as_secs_f64().max(0.0))
@@ -99,40 +116,92 @@ pub fn fold(decided: Decided, events: &[Event]) -> Outcome {
     }
 }
 
-/// Finds the event by which the user chose: the last selection, of the submitted type once there is one; a submission
-/// without a selection is one itself.
-fn choice<'a>(submitted: Option<&'a Event>, chronological: &'a [Event]) -> Option<&'a Event> {
-    let fits = |event: &&Event| {
-        event.kind == EventKind::Selected
-            && submitted.is_none_or(|submitted| submitted.transaction_type == event.transaction_type)
-    };
-    chronological.iter().rfind(fits).or(submitted)
+/// Makes facts of events, by time: those of a kind that came by the two ways are paired in the order of their times, and
+/// the earlier of each pair is the fact.
+fn merged(events: &[Event]) -> Vec<Event> {
+    let mut facts = Vec::with_capacity(events.len());
+    for kind in EventKind::ALL {
+        let of = |source| {
+            let mut of: Vec<Event> =
+                events.iter().filter(|e| e.kind == *kind && e.source == source).copied().collect();
+            of.sort_by(Event::chronological);
+            of
+        };
+        let (api, told) = (of(Source::Api), of(Source::Facts));
+        let paired = api.len().min(told.len());
+        let pairs = api.iter().zip(&told);
+        facts.extend(pairs.map(|(a, b)| if Event::chronological(a, b).is_le() { *a } else { *b }));
+        facts.extend(api.into_iter().skip(paired).chain(told.into_iter().skip(paired)));
+    }
+    facts.sort_by(Event::chronological);
+    facts
 }
 
-/// Says why an event cannot have happened to a decision that `known` events have happened to; `None` if it can have.
-///
-/// `known` holds every other event of the decision, those of the same call included, except that an event of the call
-/// is held against the submissions and answers before it only.
-pub fn impossible(event: &Event, known: &[Event]) -> Option<&'static str> {
-    let submitted = known.iter().find(|other| other.kind == EventKind::Submitted);
-    match event.kind {
-        EventKind::Submitted if submitted.is_some_and(|s| s.transaction_type != event.transaction_type) => {
-            Some("a request of another type was submitted")
+/// Finds the event by which the user chose: the last selection or submission, but not a submission of the type that was
+/// chosen already.
+fn choice(chronological: &[Event]) -> Option<&Event> {
+    chronological.iter().fold(None, |chosen: Option<&Event>, event| match (event.kind, chosen) {
+        (EventKind::Submitted, Some(chosen)) if chosen.transaction_type == event.transaction_type => {
+            Some(chosen)
         }
-        kind if kind.is_answer() => match submitted {
-            None => Some("an answer needs a submitted request, and none is known"),
-            Some(submitted)
-                if event.transaction_type.is_some()
-                    && event.transaction_type != submitted.transaction_type =>
-            {
-                Some("the request that was submitted is of another type")
+        (EventKind::Selected | EventKind::Submitted, _) => Some(event),
+        _ => chosen,
+    })
+}
+
+/// What is known of a decision, as far as it decides whether another event can have happened: kept up event by event.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    submitted: Option<Option<TransactionType>>,
+    answer: Option<EventKind>,
+    /// Number of events by kind, and by the API or by facts.
+    counts: [[usize; 2]; EventKind::ALL.len()],
+}
+
+impl Standing {
+    /// Takes an event in; says whether it is a fact that was not known, and not the same one by the other way.
+    pub fn add(&mut self, event: &Event) -> bool {
+        if event.kind == EventKind::Submitted {
+            self.submitted.get_or_insert(event.transaction_type);
+        } else if event.kind.is_answer() {
+            self.answer.get_or_insert(event.kind);
+        }
+        let Some([api, facts]) = self.counts.get_mut(event.kind as usize) else { return true };
+        let (own, other) = match event.source {
+            Source::Api => (api, &*facts),
+            Source::Facts => (facts, &*api),
+        };
+        *own += 1;
+        *own > *other
+    }
+
+    /// Gives the number of events taken in.
+    pub fn events(&self) -> usize {
+        self.counts.iter().flatten().sum()
+    }
+
+    /// Says why an event cannot have happened; `None` if it can have. An answer may stand before the first
+    /// submission of the same call, whose type is `coming`.
+    pub fn impossible(&self, event: &Event, coming: Option<TransactionType>) -> Option<&'static str> {
+        let submitted = self.submitted.or(coming.map(Some));
+        match event.kind {
+            EventKind::Submitted if self.submitted.is_some_and(|t| t != event.transaction_type) => {
+                Some("a request of another type was submitted")
             }
-            Some(_) if known.iter().any(|other| other.kind.is_answer() && other.kind != kind) => {
-                Some("another answer is known already")
-            }
-            Some(_) => None,
-        },
-        _ => None,
+            kind if kind.is_answer() => match submitted {
+                None => Some("an answer needs a submitted request, and none is known"),
+                Some(submitted)
+                    if event.transaction_type.is_some() && event.transaction_type != submitted =>
+                {
+                    Some("the request that was submitted is of another type")
+                }
+                Some(_) if self.answer.is_some_and(|answer| answer != kind) => {
+                    Some("another answer is known already")
+                }
+                Some(_) => None,
+            },
+            _ => None,
+        }
     }
 }
 
@@ -147,24 +216,53 @@ mod tests {
 
     fn event(kind: EventKind, transaction_type: Option<TransactionType>, second: i64) -> Event {
         let occurred_at = Timestamp::from_second(second).unwrap();
-        Event { kind, transaction_type, time_to_decision_seconds: None, nps_score: None, occurred_at }
+        Event {
+            source: Source::Api,
+            kind,
+            transaction_type,
+            time_to_decision_seconds: None,
+            nps_score: None,
+            occurred_at,
+        }
+    }
+
+    fn chosen(events: &[Event]) -> (Option<TransactionType>, Option<bool>, Option<f64>) {
+        let chosen = fold(DECIDED, events);
+        (chosen.user_selected, chosen.followed_recommendation, chosen.time_to_decision_seconds)
     }
 
     #[test]
-    fn the_type_selected_last_counts_until_one_is_submitted() {
+    fn the_type_selected_last_counts_and_a_submission_selects_its_type() {
         let mut events = vec![event(Selected, Some(Crash), 9), event(Selected, Some(Swap), 20)];
-        let chosen = fold(DECIDED, &events);
-        assert_eq!((chosen.user_selected, chosen.followed_recommendation), (Some(Swap), Some(false)));
-        assert_eq!(chosen.time_to_decision_seconds, Some(20.0));
-        events.push(event(Submitted, Some(Crash), 15));
-        let chosen = fold(DECIDED, &events);
-        assert_eq!((chosen.user_selected, chosen.followed_recommendation), (Some(Crash), Some(true)));
-        assert_eq!(chosen.time_to_decision_seconds, Some(9.0), "when that type was selected");
-        let unselected = fold(DECIDED, &[event(Submitted, Some(Buyout), 30)]);
-        assert_eq!(
-            (unselected.user_selected, unselected.time_to_decision_seconds),
-            (Some(Buyout), Some(30.0))
-        );
+        assert_eq!(chosen(&events), (Some(Swap), Some(false), Some(20.0)));
+        events.push(event(Submitted, Some(Buyout), 15));
+        assert_eq!(chosen(&events), (Some(Swap), Some(false), Some(20.0)), "selected after the submission");
+        events.push(event(Accepted, None, 30));
+        assert_eq!(fold(DECIDED, &events).final_transaction_type, Some(Buyout));
+        let changed = [event(Selected, Some(Swap), 9), event(Submitted, Some(Crash), 15)];
+        assert_eq!(chosen(&changed), (Some(Crash), Some(true), Some(15.0)));
+        let confirmed = [event(Selected, Some(Crash), 9), event(Submitted, Some(Crash), 15)];
+        assert_eq!(chosen(&confirmed), (Some(Crash), Some(true), Some(9.0)), "when it was chosen");
+        assert_eq!(chosen(&[event(Submitted, Some(Buyout), 30)]), (Some(Buyout), Some(false), Some(30.0)));
+        assert_eq!(chosen(&[event(Selected, Some(Crash), -1)]), (Some(Crash), Some(true), Some(0.0)));
+    }
+
+    #[test]
+    fn the_same_fact_by_both_ways_counts_at_its_earlier_time() {
+        let told = |event| Event { source: Source::Facts, ..event };
+        let submitted = [event(Submitted, Some(Crash), 100), told(event(Submitted, Some(Crash), 10))];
+        assert_eq!(chosen(&submitted).2, Some(10.0));
+        let accepted =
+            [submitted[0], submitted[1], event(Accepted, None, 50), told(event(Accepted, None, 40))];
+        for (cancelled, finally) in [((100, 10), Some(Crash)), ((45, 100), None), ((100, 41), None)] {
+            let cancelled = [event(Cancelled, None, cancelled.0), told(event(Cancelled, None, cancelled.1))];
+            let events: Vec<_> = accepted.into_iter().chain(cancelled).collect();
+            assert_eq!(fold(DECIDED, &events).final_transaction_type, finally, "{cancelled:?}");
+        }
+        let mut standing = Standing::default();
+        let new: Vec<_> = accepted.iter().map(|event| standing.add(event)).collect();
+        assert_eq!(new, [true, false, true, false]);
+        assert_eq!(standing.events(), 4);
     }
 
     #[test]
@@ -196,13 +294,15 @@ mod tests {
     fn any_event() -> impl Strategy<Value = Event> {
         let types = prop::option::of(prop::sample::select(TransactionType::ALL));
         let kinds = prop::sample::select(EventKind::ALL);
-        (kinds, types, 0..6_i64, prop::option::of(0..4_u8)).prop_map(|(kind, transaction_type, second, n)| {
-            Event {
+        let sources = prop::sample::select(vec![Source::Api, Source::Facts]);
+        (sources, kinds, types, 0..6_i64, prop::option::of(0..4_u8)).prop_map(
+            |(source, kind, transaction_type, second, n)| Event {
+                source,
                 time_to_decision_seconds: n.map(f64::from),
                 nps_score: n,
                 ..event(kind, transaction_type, second)
-            }
-        })
+            },
+        )
     }
 
     proptest! {

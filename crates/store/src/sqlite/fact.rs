@@ -98,9 +98,13 @@ pub(super) fn apply(
 ///
 /// # Errors
 /// What the insert fails with. A request that cannot be read does not keep the decision out.
-pub(super) fn insert_late_decision(conn: &Connection, row: &DecisionRow) -> Result<(), StoreError> {
+pub(super) fn insert_late_decision(
+    conn: &Connection,
+    row: &DecisionRow,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     if decision::insert(conn, row)? {
-        match tell_of_decision(conn, row.id, row.created_at) {
+        match tell_of_decision(conn, row.id, now) {
             Err(error) if error.is_unavailable() => return Err(error),
             Err(error) => tracing::error!(%error, "store.late_outcome_lost"),
             Ok(()) => {}
@@ -109,13 +113,13 @@ pub(super) fn insert_late_decision(conn: &Connection, row: &DecisionRow) -> Resu
     Ok(())
 }
 
-fn tell_of_decision(conn: &Connection, id: Uuid, decided_at: Timestamp) -> Result<(), StoreError> {
+fn tell_of_decision(conn: &Connection, id: Uuid, now: Timestamp) -> Result<(), StoreError> {
     let requests = {
         let mut statement = conn.prepare_cached(SELECT_REQUESTS_OF_DECISION).within(REQUESTS)?;
         let rows = statement.query_map([id.hyphenated().to_string()], request_row);
         rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).within(REQUESTS)?
     };
-    requests.iter().try_for_each(|request| outcome::tell(conn, request, decided_at).map(drop))
+    requests.iter().try_for_each(|request| outcome::tell(conn, request, now).map(drop))
 }
 
 impl Applying<'_> {

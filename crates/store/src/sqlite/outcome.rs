@@ -1,9 +1,11 @@
 //! Outcome events: appended, then added up into the columns of their decision, in one transaction.
 //!
-//! Events come by two ways, from the outcomes API and from the facts of requests that name a decision; the same one by
-//! both counts once. Where next: [`crate::outcome`] says what events add up to and which cannot have happened.
+//! Events come by two ways, from the outcomes API and from the facts of requests that name a decision. Both are kept,
+//! each with its way; the same fact by both counts once. Where next: [`crate::outcome`] says what events add up to and
+//! which cannot have happened.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use jiff::{SignedDuration, Timestamp};
 use nudge_engine::{RequestStatus, TransactionType};
@@ -14,12 +16,14 @@ use uuid::Uuid;
 use super::convert::{Within, parsed, parsed_opt, statements, time, time_text, to_microsecond};
 use crate::error::StoreError;
 use crate::fact::DateChangeRequestRow;
-use crate::outcome::{Decided, Event, Outcome, fold, impossible};
+use crate::outcome::{Decided, Event, Outcome, Source, Standing, fold};
 use crate::record::{EventKind, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, StoredEvent};
 
 statements! {
     SELECT_DECIDED = "SELECT user_id, created_at, primary_recommendation FROM recommendation_logs WHERE id = ?1";
-    SELECT_EVENTS = "SELECT event, occurrence, transaction_type, payload, occurred_at, recorded_at
+    EVENT_EXISTS = "SELECT 1 FROM recommendation_events
+      WHERE user_id = ?1 AND recommendation_id = ?2 AND event = ?3 AND occurrence = ?4";
+    SELECT_EVENTS = "SELECT event, transaction_type, payload, occurred_at, recorded_at
       FROM recommendation_events WHERE user_id = ?1 AND recommendation_id = ?2
       ORDER BY occurred_at, event, occurrence";
     INSERT_EVENT = "INSERT INTO recommendation_events (user_id, recommendation_id, event, occurrence,
@@ -37,6 +41,11 @@ const EVENTS: &str = "recommendation_events";
 /// How far ahead of the store's clock an event may lie.
 const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
 
+/// Most events of a decision: one call must not keep the writer from everybody else. What requests tell may be as many
+/// again, so that nobody can keep the truth out with events of their own.
+const MAX_EVENTS: usize = 200;
+const MAX_EVENTS_WITH_TOLD: usize = 2 * MAX_EVENTS;
+
 /// What an event carries beside its columns; the JSON of the column `payload`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,41 +61,19 @@ struct Payload {
     request_id: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Source {
-    /// The outcomes API.
-    #[default]
-    Api,
-    /// A row of `date_change_requests`.
-    Facts,
-}
-
-/// An event with its identity.
+/// An event that is to be appended.
 #[derive(Debug, Clone, PartialEq)]
-struct Known {
+struct New {
     event: Event,
+    /// With the decision and the kind its identity.
     occurrence: String,
     payload: Payload,
 }
 
-impl Known {
-    fn new(event: Event, given: Option<Timestamp>, payload: Payload) -> Self {
+impl New {
+    fn new(event: Event, occurrence: &str, payload: Payload) -> Self {
         let type_word = event.transaction_type.map_or("", TransactionType::as_str);
-        let time = given.map(time_text).unwrap_or_default();
-        Self { event, occurrence: format!("{type_word}@{time}"), payload }
-    }
-
-    /// Says whether the two are the same event by their identity.
-    fn is(&self, other: &Self) -> bool {
-        self.event.kind == other.event.kind && self.occurrence == other.occurrence
-    }
-
-    /// Says whether the two tell the same, one by each way.
-    fn is_by_the_other_way(&self, other: &Self) -> bool {
-        let same_type = self.event.kind != EventKind::Submitted
-            || self.event.transaction_type == other.event.transaction_type;
-        self.payload.source != other.payload.source && self.event.kind == other.event.kind && same_type
+        Self { event, occurrence: format!("{type_word}@{occurrence}"), payload }
     }
 }
 
@@ -95,7 +82,8 @@ struct Funnel {
     id: Uuid,
     user: String,
     decided: Decided,
-    known: Vec<Known>,
+    events: Vec<Event>,
+    standing: Standing,
     changed: bool,
 }
 
@@ -111,29 +99,51 @@ impl Funnel {
             })
             .optional()
             .within(LOGS)?;
-        let Some((user, decided)) = found else { return Ok(None) };
-        let known = each_event(conn, &user, id, known_event)?;
-        Ok(Some(Self { id, user, decided, known, changed: false }))
+        Ok(found.map(|(user, decided)| Self {
+            id,
+            user,
+            decided,
+            events: Vec::new(),
+            standing: Standing::default(),
+            changed: false,
+        }))
     }
 
-    fn append(&mut self, conn: &Connection, event: Known, now: Timestamp) -> Result<(), StoreError> {
-        let payload = serde_json::to_string(&event.payload)
+    /// Reads what is known already.
+    fn with_events(mut self, conn: &Connection) -> Result<Self, StoreError> {
+        self.events = each_event(conn, &self.user, self.id, known_event)?;
+        for event in &self.events {
+            self.standing.add(event);
+        }
+        Ok(self)
+    }
+
+    /// Says whether the event was appended before.
+    fn has(&self, conn: &Connection, new: &New) -> Result<bool, StoreError> {
+        let mut statement = conn.prepare_cached(EVENT_EXISTS).within(EVENTS)?;
+        let id = self.id.hyphenated().to_string();
+        statement.exists(params![self.user, id, new.event.kind.as_str(), new.occurrence]).within(EVENTS)
+    }
+
+    /// Appends an event; says whether it is a fact that was not known by the other way.
+    fn append(&mut self, conn: &Connection, new: &New, now: Timestamp) -> Result<bool, StoreError> {
+        let payload = serde_json::to_string(&new.payload)
             .map_err(|error| StoreError::Refused { table: EVENTS, detail: error.to_string() })?;
         let mut statement = conn.prepare_cached(INSERT_EVENT).within(EVENTS)?;
         let inserted = statement.execute(params![
             self.user,
             self.id.hyphenated().to_string(),
-            event.event.kind.as_str(),
-            event.occurrence,
-            event.event.transaction_type.map(TransactionType::as_str),
+            new.event.kind.as_str(),
+            new.occurrence,
+            new.event.transaction_type.map(TransactionType::as_str),
             payload,
-            time_text(event.event.occurred_at),
+            time_text(new.event.occurred_at),
             time_text(now),
         ]);
         inserted.within(EVENTS)?;
-        self.known.push(event);
+        self.events.push(new.event);
         self.changed = true;
-        Ok(())
+        Ok(self.standing.add(&new.event))
     }
 
     /// Adds the events up into the decision's columns, if there are new ones.
@@ -141,7 +151,6 @@ impl Funnel {
         if !self.changed {
             return Ok(());
         }
-        let events: Vec<Event> = self.known.iter().map(|known| known.event).collect();
         let Outcome {
             user_selected,
             followed_recommendation,
@@ -150,7 +159,7 @@ impl Funnel {
             request_accepted,
             final_transaction_type,
             nps_score,
-        } = fold(self.decided, &events);
+        } = fold(self.decided, &self.events);
         let mut statement = conn.prepare_cached(UPDATE_COLUMNS).within(LOGS)?;
         let updated = statement.execute(params![
             self.id.hyphenated().to_string(),
@@ -164,10 +173,6 @@ impl Funnel {
         ]);
         updated.within(LOGS).map(drop)
     }
-
-    fn events(&self) -> impl Iterator<Item = Event> {
-        self.known.iter().map(|known| known.event)
-    }
 }
 
 /// Reads the events of a decision, by time.
@@ -175,10 +180,10 @@ pub(super) fn stored_events(conn: &Connection, user: &str, id: Uuid) -> Result<V
     each_event(conn, user, id, |row| {
         Ok(StoredEvent {
             kind: parsed(row, 0, kind)?,
-            transaction_type: parsed_opt(row, 2, str::parse)?,
-            payload: parsed(row, 3, |text| serde_json::from_str(text))?,
-            occurred_at: time(row, 4)?,
-            recorded_at: time(row, 5)?,
+            transaction_type: parsed_opt(row, 1, str::parse)?,
+            payload: parsed(row, 2, |text| serde_json::from_str(text))?,
+            occurred_at: time(row, 3)?,
+            recorded_at: time(row, 4)?,
         })
     })
 }
@@ -199,16 +204,16 @@ fn kind(word: &str) -> Result<EventKind, std::io::Error> {
     found.ok_or_else(|| std::io::Error::other("an unknown event"))
 }
 
-fn known_event(row: &Row<'_>) -> rusqlite::Result<Known> {
-    let payload: Payload = parsed(row, 3, |text| serde_json::from_str(text))?;
-    let event = Event {
+fn known_event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let payload: Payload = parsed(row, 2, |text| serde_json::from_str(text))?;
+    Ok(Event {
+        source: payload.source,
         kind: parsed(row, 0, kind)?,
-        transaction_type: parsed_opt(row, 2, str::parse)?,
+        transaction_type: parsed_opt(row, 1, str::parse)?,
         time_to_decision_seconds: payload.time_to_decision_seconds,
         nps_score: payload.nps_score,
-        occurred_at: time(row, 4)?,
-    };
-    Ok(Known { event, occurrence: row.get(1)?, payload })
+        occurred_at: time(row, 3)?,
+    })
 }
 
 /// Appends a call's events, all of them or none, and rolls them up.
@@ -222,61 +227,71 @@ pub(super) fn record(
     let mut funnels = funnels(conn, reporter, events)?;
     let mut recorded = OutcomesRecorded::default();
     for (index, given) in events.iter().enumerate() {
-        let Some(funnel) = funnels.get_mut(&given.recommendation_id) else {
+        let Some(Reported { funnel, coming }) = funnels.get_mut(&given.recommendation_id) else {
             return Err(OutcomeError::NotYours { index });
         };
-        let new = known_from_api(given, funnel.decided.at, now);
-        if funnel.known.iter().any(|known| known.is(&new)) {
+        let new = new_from_api(given, funnel.decided.at, now);
+        if funnel.has(conn, &new)? {
             recorded.duplicates += 1;
             continue;
         }
-        let later = events.get(index + 1..).unwrap_or_default().iter();
-        let submitted_later = later
-            .filter(|e| e.recommendation_id == funnel.id && e.kind == EventKind::Submitted)
-            .map(|e| known_from_api(e, funnel.decided.at, now).event)
-            .filter(|_| given.kind.is_answer());
-        let held_against: Vec<Event> = funnel.events().chain(submitted_later).collect();
-        let why = mistimed(given, funnel.decided.at, now).or_else(|| impossible(&new.event, &held_against));
+        let why = mistimed(given, funnel.decided.at, now)
+            .or_else(|| funnel.standing.impossible(&new.event, *coming))
+            .or_else(|| {
+                (funnel.standing.events() >= MAX_EVENTS).then_some("the decision has 200 events already")
+            });
         if let Some(why) = why {
             return Err(OutcomeError::Impossible { index, why });
         }
-        if funnel.known.iter().any(|known| known.is_by_the_other_way(&new)) {
-            recorded.duplicates += 1;
-        } else {
-            funnel.append(conn, new, now)?;
+        if funnel.append(conn, &new, now)? {
             recorded.recorded += 1;
+        } else {
+            recorded.duplicates += 1;
         }
     }
-    for funnel in funnels.values() {
-        funnel.roll_up(conn)?;
+    for reported in funnels.values() {
+        reported.funnel.roll_up(conn)?;
     }
     Ok(recorded)
 }
 
-/// Loads the decisions of a call; the first that does not exist or is another's ends it.
+/// A decision of a call.
+struct Reported {
+    funnel: Funnel,
+    /// The type that the call's first submission is of.
+    coming: Option<TransactionType>,
+}
+
+/// Loads the decisions of a call, each once; the first that does not exist or is another's ends it.
 fn funnels(
     conn: &Connection,
     reporter: &OutcomeReporter,
     events: &[OutcomeEvent],
-) -> Result<BTreeMap<Uuid, Funnel>, OutcomeError> {
+) -> Result<BTreeMap<Uuid, Reported>, OutcomeError> {
     let mut funnels = BTreeMap::new();
     for (index, event) in events.iter().enumerate() {
-        let id = event.recommendation_id;
-        if funnels.contains_key(&id) {
-            continue;
+        let reported = match funnels.entry(event.recommendation_id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let found = Funnel::load(conn, event.recommendation_id)?.filter(|funnel| match reporter {
+                    OutcomeReporter::User(user) => funnel.user == user.as_str(),
+                    OutcomeReporter::Service => true,
+                });
+                let funnel = found.ok_or(OutcomeError::NotYours { index })?.with_events(conn)?;
+                entry.insert(Reported { funnel, coming: None })
+            }
+        };
+        if event.kind == EventKind::Submitted {
+            reported.coming = reported.coming.or(event.transaction_type);
         }
-        let found = Funnel::load(conn, id)?.filter(|funnel| match reporter {
-            OutcomeReporter::User(user) => funnel.user == user.as_str(),
-            OutcomeReporter::Service => true,
-        });
-        funnels.insert(id, found.ok_or(OutcomeError::NotYours { index })?);
     }
     Ok(funnels)
 }
 
-fn known_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> Known {
+fn new_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> New {
     let occurred_at = given.occurred_at.map(to_microsecond);
     let event = Event {
+        source: Source::Api,
         kind: given.kind,
         transaction_type: given.transaction_type,
         time_to_decision_seconds: given.time_to_decision_seconds,
@@ -289,13 +304,14 @@ fn known_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -
         nps_score: given.nps_score,
         request_id: None,
     };
-    Known::new(event, occurred_at, payload)
+    New::new(event, &occurred_at.map(time_text).unwrap_or_default(), payload)
 }
 
-/// Says why the given time of an event cannot be.
+/// Says why the given time of an event cannot be. Apps know the decision's time to the millisecond, so an event of the
+/// same millisecond is not before it.
 fn mistimed(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> Option<&'static str> {
     let at = to_microsecond(given.occurred_at?);
-    if at < decided_at {
+    if at.as_millisecond() < decided_at.as_millisecond() {
         Some("it is dated before the decision")
     } else if at.duration_since(now) > LEEWAY {
         Some("it is dated more than five minutes ahead")
@@ -311,11 +327,11 @@ pub(super) enum Told {
     Nothing,
     /// It names one that does not exist or is not the requester's.
     Unknown,
-    /// So many new events, so many that contradict what is known.
+    /// So many new facts, so many that contradict what is known.
     Events { recorded: usize, conflicts: usize },
 }
 
-/// Appends what the state of a request implies and is not known yet.
+/// Appends what the state of a request implies and it has not told yet.
 pub(super) fn tell(
     conn: &Connection,
     request: &DateChangeRequestRow,
@@ -324,24 +340,17 @@ pub(super) fn tell(
     let Some(id) = request.recommendation_id else { return Ok(Told::Nothing) };
     let now = to_microsecond(now);
     let funnel = Funnel::load(conn, id)?.filter(|f| f.user == request.requester_id.as_str());
-    let Some(mut funnel) = funnel else { return Ok(Told::Unknown) };
+    let Some(funnel) = funnel else { return Ok(Told::Unknown) };
+    let mut funnel = funnel.with_events(conn)?;
     let (mut recorded, mut conflicts) = (0, 0);
     for new in implied(request, funnel.decided.at, now) {
-        let by_this_request = |known: &Known| {
-            known.event.kind == new.event.kind && known.payload.request_id == new.payload.request_id
-        };
-        if funnel
-            .known
-            .iter()
-            .any(|known| known.is(&new) || by_this_request(known) || known.is_by_the_other_way(&new))
-        {
+        if funnel.has(conn, &new)? {
             continue;
         }
-        let known: Vec<Event> = funnel.events().collect();
-        if impossible(&new.event, &known).is_some() {
+        let full = funnel.standing.events() >= MAX_EVENTS_WITH_TOLD;
+        if full || funnel.standing.impossible(&new.event, None).is_some() {
             conflicts += 1;
-        } else {
-            funnel.append(conn, new, now)?;
+        } else if funnel.append(conn, &new, now)? {
             recorded += 1;
         }
     }
@@ -349,8 +358,9 @@ pub(super) fn tell(
     Ok(Told::Events { recorded, conflicts })
 }
 
-/// Lists the events that the state of a request implies, none of them before the decision.
-fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp) -> Vec<Known> {
+/// Lists the events that the state of a request implies, none of them before the decision. A request tells each kind
+/// once, whatever time it gives for it later.
+fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp) -> Vec<New> {
     let submitted_at = to_microsecond(request.created_at).max(decided_at);
     let answered_at = request.responded_at.map_or(now, to_microsecond).max(submitted_at);
     let end = match request.status {
@@ -360,21 +370,20 @@ fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp
         RequestStatus::Expired => Some(EventKind::Expired),
         RequestStatus::Cancelled => Some(EventKind::Cancelled),
     };
-    let known = |kind: EventKind, occurred_at| {
+    let new = |kind: EventKind, occurred_at| {
         let event = Event {
+            source: Source::Facts,
             kind,
             transaction_type: (kind != EventKind::Cancelled).then_some(request.transaction_type),
             time_to_decision_seconds: None,
             nps_score: None,
             occurred_at,
         };
-        let request_id = Some(request.id.as_str().to_owned());
-        Known::new(
-            event,
-            Some(occurred_at),
-            Payload { source: Source::Facts, request_id, ..Payload::default() },
-        )
+        let request_id = request.id.as_str();
+        let payload =
+            Payload { source: Source::Facts, request_id: Some(request_id.to_owned()), ..Payload::default() };
+        New::new(event, &format!("request:{request_id}"), payload)
     };
-    let submitted = known(EventKind::Submitted, submitted_at);
-    std::iter::once(submitted).chain(end.map(|kind| known(kind, answered_at))).collect()
+    let submitted = new(EventKind::Submitted, submitted_at);
+    std::iter::once(submitted).chain(end.map(|kind| new(kind, answered_at))).collect()
 }

@@ -139,8 +139,65 @@ async fn the_same_fact_by_both_ways_counts_once() {
             assert_eq!(apply(&f, of_decision(RequestStatus::Accepted)).await.events_recorded, 2);
             assert_eq!(by_api().await.unwrap(), OutcomesRecorded { recorded: 0, duplicates: 2 });
         }
-        assert_eq!(f.store.decision(id(1)).await.unwrap().unwrap().events.len(), 2);
+        let stored = f.store.decision(id(1)).await.unwrap().unwrap();
+        assert_eq!(stored.events.len(), 4, "each way is kept");
+        assert_eq!(
+            stored.outcome.time_to_decision_seconds.map(f64::round),
+            Some(1_800.0),
+            "the earlier time"
+        );
+        assert_eq!(by_api().await.unwrap(), OutcomesRecorded { recorded: 0, duplicates: 2 });
+        assert_eq!(apply(&f, of_decision(RequestStatus::Accepted)).await.events_recorded, 0);
+        assert_eq!(f.store.decision(id(1)).await.unwrap().unwrap(), stored);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_do_not_depend_on_which_way_comes_first() {
+    let on = |kind, transaction_type, time: &str| OutcomeEvent {
+        occurred_at: Some(at(time)),
+        ..reported(kind, transaction_type)
+    };
+    let api = vec![
+        on(EventKind::Submitted, Some(TransactionType::Buyout), "2026-03-01T12:20:00Z"),
+        on(EventKind::Accepted, None, "2026-03-01T13:45:00Z"),
+        on(EventKind::Cancelled, None, "2026-03-01T13:50:00Z"),
+    ];
+    let mut columns = Vec::new();
+    for api_first in [true, false] {
+        let f = with_decision().await;
+        let told = || apply(&f, of_decision(RequestStatus::Cancelled));
+        let by_api = f.store.record_outcomes(OutcomeReporter::Service, api.clone(), at(NOW));
+        let (api, told) = if api_first {
+            let api = by_api.await.unwrap().recorded;
+            (api, told().await.events_recorded)
+        } else {
+            let told = told().await.events_recorded;
+            (by_api.await.unwrap().recorded, told)
+        };
+        assert_eq!((api, told), if api_first { (3, 0) } else { (1, 2) });
+        columns.push(f.store.decision(id(1)).await.unwrap().unwrap().outcome);
+    }
+    assert_eq!(columns[0], columns[1]);
+    assert_eq!(columns[0].time_to_decision_seconds.map(f64::round), Some(1_200.0));
+    assert_eq!(
+        columns[0].final_transaction_type,
+        Some(TransactionType::Buyout),
+        "cancelled before, at 13:30"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_late_decision_bear_the_time_of_its_return() {
+    let f = Fixture::new();
+    let row = DateChangeRequestRow { responded_at: None, ..of_decision(RequestStatus::Accepted) };
+    assert_eq!(apply(&f, row).await.unknown_recommendations, 1);
+    let before = jiff::Timestamp::from_microsecond(jiff::Timestamp::now().as_microsecond()).unwrap();
+    f.store.replay_decisions(vec![decision(1, Some("ann"), TransactionType::Buyout)]).await.unwrap();
+    let events = f.store.decision(id(1)).await.unwrap().unwrap().events;
+    assert_eq!(events.len(), 2);
+    assert!(events.iter().all(|event| event.recorded_at >= before), "{events:?}");
+    assert_eq!(events.iter().filter(|event| event.occurred_at >= before).count(), 1, "the answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
