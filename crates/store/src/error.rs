@@ -58,4 +58,12 @@ impl StoreError {
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
+
+    /// Gives what an [`StoreError::Unavailable`] is to say of it: an unavailable one's own detail, else all of it.
+    pub(crate) fn into_detail(self) -> String {
+        match self {
+            Self::Unavailable { detail } => detail,
+            other => other.to_string(),
+        }
+    }
 }

@@ -18,6 +18,24 @@ pub struct StoreOptions {
     /// Greatest time that the writer waits at once for the callers of the last commit to come back, in microseconds;
     /// 0 means that it never waits. It waits at most twice per commit, and never longer than a small share of one.
     pub gather_micros: u64,
+    /// How long a call other than a decision waits for the writer to begin with it.
+    pub call_deadline_ms: u64,
+    /// A server has the same file open: copying the write-ahead log back is left to it.
+    pub beside_server: bool,
+}
+
+impl StoreOptions {
+    /// Gives the options of a command that works beside a server: it waits for its turn, and leaves the log alone.
+    pub fn beside_server(path: PathBuf) -> Self {
+        Self {
+            path,
+            readers: 1,
+            busy_timeout_ms: 10_000,
+            call_deadline_ms: 30_000,
+            beside_server: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for StoreOptions {
@@ -29,6 +47,8 @@ impl Default for StoreOptions {
             commit_max_rows: 256,
             queue: 4096,
             gather_micros: 150,
+            call_deadline_ms: 10_000,
+            beside_server: false,
         }
     }
 }

@@ -122,13 +122,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<()> {
 
 async fn write(args: &Args, config: &Config, rows: Vec<FactChange>) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.data_dir)?;
-    let options = StoreOptions {
-        path: config.database.clone(),
-        readers: 1,
-        busy_timeout_ms: 10_000,
-        ..StoreOptions::default()
-    };
-    let store = Store::open(options)?;
+    let store = Store::open(StoreOptions::beside_server(config.database.clone()))?;
     let spinner = output::progress("writing in one go", rows.len() as u64);
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     let applied = store.apply_facts(rows, clock().now()).await;

@@ -127,7 +127,7 @@ fn open_existing(config: &Config) -> anyhow::Result<Store> {
             path.display()
         );
     }
-    Ok(Store::open_existing(StoreOptions { path: path.clone(), readers: 1, ..StoreOptions::default() })?)
+    Ok(Store::open_existing(StoreOptions::beside_server(path.clone()))?)
 }
 
 /// Makes the use cases of a command that works beside a server.

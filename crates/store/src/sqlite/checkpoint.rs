@@ -2,7 +2,8 @@
 //!
 //! A thread with a connection of its own does the bulk whenever the log has grown by [`STEP_PAGES`]. While commits go on
 //! it never reaches the very end, and only a log that is copied whole can start again from its beginning; so the writer
-//! copies the small rest itself, between two commits.
+//! copies the small rest itself, between two commits. A store beside a server's leaves all of that to the server: the
+//! commits of both count there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -10,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::connection;
 use super::convert::statements;
@@ -30,6 +32,7 @@ pub(super) struct Checkpointer {
     next: AtomicI32,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
+    beside_server: bool,
 }
 
 #[derive(Default)]
@@ -43,12 +46,16 @@ struct Shared {
 impl Checkpointer {
     pub(super) fn start(options: &StoreOptions) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
+        let next = AtomicI32::new(STEP_PAGES);
+        if options.beside_server {
+            return Ok(Self { shared, next, wake: None, thread: None, beside_server: true });
+        }
         let (wake, woken) = sync_channel(1);
         let thread = std::thread::Builder::new().name("nudge-checkpoint".into()).spawn({
             let (shared, options) = (Arc::clone(&shared), options.clone());
             move || copy_when_woken(&woken, &shared, &options)
         })?;
-        Ok(Self { shared, next: AtomicI32::new(STEP_PAGES), wake: Some(wake), thread: Some(thread) })
+        Ok(Self { shared, next, wake: Some(wake), thread: Some(thread), beside_server: false })
     }
 
     /// Counts the log's pages at every commit of a connection.
@@ -77,14 +84,20 @@ impl Checkpointer {
         }
     }
 
-    /// Ends the thread and copies all of the log.
+    /// Ends the thread and copies all of the log. Beside a server it does not; and if nothing was written either, closing
+    /// writes nothing even as the last to close.
     pub(super) fn stop(mut self, conn: Option<Connection>) {
         drop(self.wake.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("store.checkpoint_thread_died");
         }
-        if let Some(conn) = conn {
+        let Some(conn) = conn else { return };
+        if !self.beside_server {
             copy(&conn, CHECKPOINT_ALL);
+        } else if self.shared.pages.load(Ordering::Relaxed) == 0
+            && let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            tracing::warn!(%error, "store.close_may_checkpoint");
         }
     }
 }

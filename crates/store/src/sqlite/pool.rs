@@ -43,12 +43,13 @@ impl Pool {
         read: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
         let conn = self.take()?;
+        // A read that panics gives its place back, without the connection.
+        let mut place = Place { pool: self, sound: None };
         let result = match run(&conn, BEGIN_READ) {
             Ok(()) => read(&conn),
             Err(error) => Err(error.into()),
         };
-        let sound = run(&conn, END_READ).is_ok();
-        self.give_back(sound.then_some(conn));
+        place.sound = run(&conn, END_READ).is_ok().then_some(conn);
         result
     }
 
@@ -102,6 +103,18 @@ impl Pool {
         }
         drop(state);
         self.returned.notify_one();
+    }
+}
+
+/// The place of a connection that is in use, given back in the end.
+struct Place<'a> {
+    pool: &'a Pool,
+    sound: Option<Connection>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.pool.give_back(self.sound.take());
     }
 }
 

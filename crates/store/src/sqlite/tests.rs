@@ -79,3 +79,68 @@ fn the_reads_of_a_recommendation_use_indexes_alone() {
         }
     }
 }
+
+fn fresh(adjust: impl FnOnce(&mut StoreOptions)) -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
+    adjust(&mut options);
+    (folder, Store::open(options).unwrap())
+}
+
+fn member(id: &str) -> FactChange {
+    FactChange::Upsert(crate::fact::FactRow::LeaseMember(crate::fact::LeaseMemberRow {
+        lease_id: nudge_engine::EntityId::parse("home").unwrap(),
+        user_id: UserId::parse(id).unwrap(),
+    }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_job_fails_that_job_alone() {
+    let (_folder, store) = fresh(|_| {});
+    let half_done = |conn: &Connection| {
+        conn.execute("INSERT INTO lease_members (lease_id, user_id) VALUES ('home', 'half')", []).unwrap();
+        panic!("as a defect would")
+    };
+    let panics = store.inner.writer.call::<(), StoreError, _>(half_done);
+    let (panicked, applied) =
+        tokio::join!(panics, store.apply_facts(vec![member("ann")], Timestamp::UNIX_EPOCH));
+    assert!(matches!(panicked, Err(StoreError::Statement { .. })), "{panicked:?}");
+    assert_eq!(applied.unwrap().upserted, 1);
+    assert_eq!(store.people_after(None, 9).await.unwrap(), [UserId::parse("ann").unwrap()]);
+    let later = store.apply_facts(vec![member("bob")], Timestamp::UNIX_EPOCH).await;
+    assert_eq!(later.unwrap().upserted, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_read_gives_its_place_back() {
+    let (_folder, store) = fresh(|options| options.readers = 1);
+    let panicked = store.read_at_length::<(), StoreError>(|_| panic!("as a defect would")).await;
+    assert!(matches!(panicked, Err(StoreError::Statement { .. })), "{panicked:?}");
+    assert!(store.schema_version().await.unwrap() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_has_not_begun_in_time_never_will_and_one_that_has_is_waited_for() {
+    let (_folder, store) = fresh(|options| options.call_deadline_ms = 50);
+    let (begun, has_begun) = oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let long = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let work = move |_: &Connection| {
+                begun.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                Ok::<_, StoreError>(7)
+            };
+            store.inner.writer.call(work).await
+        }
+    });
+    has_begun.await.unwrap();
+    let late = store.apply_facts(vec![member("ann")], Timestamp::UNIX_EPOCH).await.unwrap_err();
+    assert!(late.is_unavailable(), "{late}");
+    assert_eq!(late.to_string(), "the database is unavailable: the writer is busy");
+    go_on.send(()).unwrap();
+    assert_eq!(long.await.unwrap().unwrap(), 7);
+    assert_eq!(store.apply_facts(vec![member("bob")], Timestamp::UNIX_EPOCH).await.unwrap().upserted, 1);
+    assert_eq!(store.people_after(None, 9).await.unwrap(), [UserId::parse("bob").unwrap()]);
+}

@@ -3,9 +3,11 @@
 //!
 //! A plain decision is one statement and fails alone if it breaks a constraint. Every other job runs in a savepoint, so
 //! that it rolls back alone. When the transaction cannot begin or commit, every job of the batch is answered with
-//! [`StoreError::Unavailable`] and nothing of it stays. Where next: `checkpoint.rs` keeps the write-ahead log short.
+//! [`StoreError::Unavailable`] and nothing of it stays. A job that panics fails alone, and a call that has waited too long
+//! is given up unless it has begun. Where next: `checkpoint.rs` keeps the write-ahead log short.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -55,6 +57,7 @@ struct Call<F, T, E> {
     work: Option<F>,
     result: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
+    taken: Arc<AtomicBool>,
 }
 
 impl<F, T, E> Work for Call<F, T, E>
@@ -64,7 +67,10 @@ where
     E: From<StoreError> + Send,
 {
     fn run(&mut self, conn: &Connection) -> bool {
-        self.result = self.work.take().map(|work| work(conn));
+        if self.taken.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.result = self.work.take().map(|work| caught(|| work(conn)));
         matches!(self.result, Some(Ok(_)))
     }
 
@@ -92,6 +98,7 @@ pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
     counters: Arc<Counters>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    call_deadline: Duration,
 }
 
 impl Writer {
@@ -99,6 +106,7 @@ impl Writer {
     pub(super) fn start(conn: Connection, options: StoreOptions) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
         let counters = Arc::new(Counters::default());
+        let call_deadline = Duration::from_millis(options.call_deadline_ms);
         let path = options.path.clone();
         let cannot_start =
             move |error: std::io::Error| StoreError::Open { path: path.clone(), detail: error.to_string() };
@@ -108,7 +116,7 @@ impl Writer {
             .name("nudge-writer".into())
             .spawn(move || worker.with_connection(conn).run())
             .map_err(cannot_start)?;
-        Ok(Self { jobs, counters, thread: Mutex::new(Some(thread)) })
+        Ok(Self { jobs, counters, thread: Mutex::new(Some(thread)), call_deadline })
     }
 
     /// Hands a decision over and waits for its commit.
@@ -127,17 +135,26 @@ impl Writer {
         self.jobs.try_send(Job::Decision(Arc::clone(&row), reply)).map(|()| answer).map_err(|_| row)
     }
 
-    /// Runs a job of many statements, all of them or none, and waits for its commit.
+    /// Runs a job of many statements, all of them or none, and waits for its commit. One that has not begun by the
+    /// deadline never will; one that has is waited for.
     pub(super) async fn call<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { work: Some(work), result: None, reply };
-        self.jobs.send(Job::Call(Box::new(call))).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        let (reply, mut answer) = oneshot::channel();
+        let taken = Arc::new(AtomicBool::new(false));
+        let call = Call { work: Some(work), result: None, reply, taken: Arc::clone(&taken) };
+        let queued_and_answered = async {
+            self.jobs.send(Job::Call(Box::new(call))).await.map_err(|_| closed())?;
+            (&mut answer).await.map_err(|_| closed())
+        };
+        match tokio::time::timeout(self.call_deadline, queued_and_answered).await {
+            Ok(answered) => answered?,
+            Err(_) if taken.swap(true, Ordering::AcqRel) => answer.await.map_err(|_| closed())?,
+            Err(_) => Err(unavailable("the writer is busy").into()),
+        }
     }
 
     pub(super) fn queue_depth(&self) -> usize {
@@ -247,7 +264,7 @@ impl Worker {
             return;
         }
         let begun = Instant::now();
-        let lost = self.transaction(&mut pending).err().map(|error| error.to_string());
+        let lost = self.transaction(&mut pending).err().map(StoreError::into_detail);
         if let Some(detail) = &lost {
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(jobs = pending.len(), detail, "store.commit_failed");
@@ -289,7 +306,7 @@ fn run_jobs(
 ) -> Result<(), StoreError> {
     for (row, pending) in pending {
         match (row, pending) {
-            (Some(row), Pending::Decision(_, result)) => match decision::insert(conn, row) {
+            (Some(row), Pending::Decision(_, result)) => match caught(|| decision::insert(conn, row)) {
                 Ok(_) => {}
                 Err(error) if error.is_unavailable() => return Err(error),
                 Err(error) => *result = Err(error),
@@ -308,6 +325,15 @@ fn run_jobs(
         }
     }
     Ok(())
+}
+
+/// Runs a part of a job; a panic of it is an error of it.
+fn caught<T, E: From<StoreError>>(part: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // What it may have left half done is rolled back with the job.
+    catch_unwind(AssertUnwindSafe(part)).unwrap_or_else(|_| {
+        tracing::error!("store.job_panicked");
+        Err(StoreError::Statement { detail: "the job panicked".into() }.into())
+    })
 }
 
 fn run(conn: &Connection, sql: &str) -> Result<(), StoreError> {

@@ -15,7 +15,10 @@ async fn a_locked_database_refuses_writes_serves_reads_and_recovers() {
         f.store.record_decision(decision(1, Some("ann"), Crash)),
         f.store.apply_facts(vec![FactChange::Upsert(member("home", "bob"))], at("2026-03-01T12:00:00Z")),
     );
-    assert!(decided.unwrap_err().is_unavailable() && applied.unwrap_err().is_unavailable());
+    assert!(decided.unwrap_err().is_unavailable());
+    let applied = applied.unwrap_err();
+    assert!(applied.is_unavailable());
+    assert_eq!(applied.to_string().matches("unavailable").count(), 1, "{applied}");
     let replayed = f.store.replay_decisions(vec![decision(1, Some("ann"), Crash)]).await;
     assert!(replayed.unwrap_err().is_unavailable());
     assert_eq!(f.store.changes_head().await.unwrap(), head);
@@ -86,6 +89,45 @@ async fn closing_commits_what_is_queued_and_refuses_what_comes_later() {
     assert_eq!(log.metadata().map_or(0, |log| log.len()), 0, "the log is copied back");
     let reopened = Store::open_existing(f.options.clone()).unwrap();
     assert!(reopened.decision(id(299)).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_beside_a_server_waits_for_its_turn() {
+    let f = Fixture::new();
+    let command = Store::open_existing(StoreOptions::beside_server(f.options.path.clone())).unwrap();
+    let lock = f.raw();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let change =
+        command.apply_facts(vec![FactChange::Upsert(member("home", "ann"))], at("2026-03-01T12:00:00Z"));
+    tokio::pin!(change);
+    let moment = std::time::Duration::from_millis(300);
+    assert!(tokio::time::timeout(moment, &mut change).await.is_err(), "it waits longer than a server does");
+    lock.execute_batch("COMMIT").unwrap();
+    assert_eq!(change.await.unwrap().upserted, 1);
+    command.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_beside_a_server_leaves_the_log_to_it() {
+    let f = Fixture::new();
+    f.facts([member("home", "ann")]).await;
+    let log = f.options.path.with_extension("db-wal");
+    let length = || log.metadata().unwrap().len();
+    let before = length();
+    assert!(before > 0);
+    let lock = f.raw();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reading = Store::open_existing(StoreOptions::beside_server(f.options.path.clone())).unwrap();
+    assert_eq!(reading.people_after(None, 9).await.unwrap(), [user("ann")]);
+    reading.close().await;
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(length(), before, "one that reads writes nothing");
+    let writing = Store::open_existing(StoreOptions::beside_server(f.options.path.clone())).unwrap();
+    let change = vec![FactChange::Upsert(member("home", "bob"))];
+    writing.apply_facts(change, at("2026-03-01T12:00:00Z")).await.unwrap();
+    writing.close().await;
+    assert!(length() > before);
+    assert_eq!(f.store.people_after(None, 9).await.unwrap(), [user("ann"), user("bob")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
