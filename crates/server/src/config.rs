@@ -191,8 +191,10 @@ fn policy(values: &Values) -> Result<Policy, ConfigError> {
     let Some(path) = values.text("NUDGE_POLICY_FILE") else { return Ok(Policy::default()) };
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::File { path: path.into(), detail: error.to_string() })?;
-    let policy: Policy = toml::from_str(&text)
-        .map_err(|error| ConfigError::File { path: path.into(), detail: error.to_string() })?;
+    let policy: Policy = toml::from_str(&text).map_err(|error| ConfigError::File {
+        path: path.into(),
+        detail: setting::toml_problem(&text, &error),
+    })?;
     policy.validate().map_err(|error| values.bad("NUDGE_POLICY_FILE", error))?;
     Ok(policy)
 }
@@ -249,8 +251,8 @@ impl Keys {
         now: jiff::Timestamp,
     ) -> Result<Authenticator, ConfigError> {
         let values = &config.values;
-        let mut publishable = values.key_map("SUPABASE_PUBLISHABLE_KEYS")?;
-        let mut secret = values.key_map("SUPABASE_SECRET_KEYS")?;
+        let mut publishable = values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?;
+        let mut secret = values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?;
         if self.anon.starts_with("sb_publishable_") {
             publishable.insert("SUPABASE_ANON_KEY".into(), self.anon.clone());
         }

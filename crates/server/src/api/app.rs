@@ -1,8 +1,9 @@
 //! What every route works with.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
 use axum::http::request::Parts as RequestParts;
@@ -10,7 +11,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use nudge_engine::{Policy, UserId};
 use nudge_store::{Actor, ProfileRole, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
 use super::path;
@@ -54,6 +55,8 @@ pub struct App {
     /// Whether the server listens on loopback only.
     pub loopback: bool,
     in_flight: Arc<Semaphore>,
+    bodies: Semaphore,
+    bodies_by_user: Mutex<HashMap<UserId, usize>>,
     per_caller: Option<DefaultKeyedRateLimiter<String>>,
     per_address: Option<DefaultKeyedRateLimiter<IpAddr>>,
 }
@@ -61,6 +64,43 @@ pub struct App {
 impl std::fmt::Debug for App {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// The place of a request in work. It is given back while the body comes, and taken again when it is there.
+#[derive(Debug, Clone, Default)]
+pub struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    /// Holds a permit.
+    pub fn of(permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    /// Puts another permit, or none, in the place of the one that is held.
+    pub fn hold(&self, permit: Option<OwnedSemaphorePermit>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+}
+
+/// The place of a body that is being read.
+#[derive(Debug)]
+pub struct BodyPlace<'a> {
+    app: &'a App,
+    user: Option<UserId>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Drop for BodyPlace<'_> {
+    fn drop(&mut self) {
+        let Some(user) = &self.user else { return };
+        let mut by_user = self.app.lock_bodies();
+        if let Some(own) = by_user.get_mut(user) {
+            *own -= 1;
+            if *own == 0 {
+                by_user.remove(user);
+            }
+        }
     }
 }
 
@@ -114,6 +154,8 @@ impl App {
             anon_key: parts.anon_key,
             loopback: config.bind.is_loopback(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
+            bodies: Semaphore::new(config.limits.in_flight),
+            bodies_by_user: Mutex::new(HashMap::new()),
             per_caller: config.limits.rate_per_caller.and_then(limiter),
             per_address: config.limits.rate_per_address.and_then(limiter),
             limits: config.limits.clone(),
@@ -121,16 +163,40 @@ impl App {
     }
 
     /// Gives a place to a request, or says that there is none. Health and metrics are answered by a full server too.
-    pub fn admit(&self, route: &'static str) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+    pub fn admit(&self, route: &str) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         if matches!(route, path::LIVE | path::READY | path::METRICS) {
             return Ok(None);
         }
         Arc::clone(&self.in_flight).try_acquire_owned().map(Some).map_err(|_| ApiError::Full)
     }
 
-    /// Gives the number of requests in work.
+    /// Gives the number of requests in work, those whose bodies are still coming included.
     pub fn in_flight(&self) -> usize {
-        self.limits.in_flight - self.in_flight.available_permits()
+        2 * self.limits.in_flight - self.in_flight.available_permits() - self.bodies.available_permits()
+    }
+
+    /// Gives a place to a body that is about to be read. Bodies have places of their own, so that slow ones take nothing
+    /// from requests without a body; and one user has an eighth of them at most, so that the others have some left.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub fn admit_body(&self, caller: &Caller) -> Result<BodyPlace<'_>, ApiError> {
+        let permit = self.bodies.try_acquire().map_err(|_| ApiError::Full)?;
+        let Caller::User(user) = caller else {
+            return Ok(BodyPlace { app: self, user: None, _permit: permit });
+        };
+        let mut by_user = self.lock_bodies();
+        let own = by_user.entry(user.clone()).or_insert(0);
+        if *own >= (self.limits.in_flight / 8).max(4) {
+            return Err(ApiError::Full);
+        }
+        *own += 1;
+        drop(by_user);
+        Ok(BodyPlace { app: self, user: Some(user.clone()), _permit: permit })
+    }
+
+    fn lock_bodies(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
+        self.bodies_by_user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves the caller of a request and counts it against the rates.

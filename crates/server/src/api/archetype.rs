@@ -136,7 +136,7 @@ pub async fn recalculate_archetype(
 ) -> Result<Response, ApiError> {
     let caller = app.caller(&parts).await?;
     let actor = app.admin(&caller, &Origin::of(&parts)).await?;
-    let body: RecalculateBody = body::parse(&body::read(&app, &parts, sent, body::MAX_JSON).await?)?;
+    let body: RecalculateBody = body::parse(&body::read(&app, &caller, &parts, sent, body::MAX_JSON).await?)?;
     change(&app, &parse_user(&body.user_id)?, Verb::Recalculate, &actor).await
 }
 
@@ -159,7 +159,7 @@ pub async fn override_archetype(
 ) -> Result<Response, ApiError> {
     let caller = app.caller(&parts).await?;
     let actor = app.admin(&caller, &Origin::of(&parts)).await?;
-    let body: OverrideBody = body::parse(&body::read(&app, &parts, sent, body::MAX_JSON).await?)?;
+    let body: OverrideBody = body::parse(&body::read(&app, &caller, &parts, sent, body::MAX_JSON).await?)?;
     let user = parse_user(&body.user_id)?;
     let verb = parse_override(&body, app.clock.now())?;
     change(&app, &user, verb, &actor).await

@@ -7,11 +7,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::App;
+use super::app::Place;
 use super::error::ApiError;
+use crate::auth::Caller;
 
 /// Largest JSON body.
 pub const MAX_JSON: usize = 256 * 1024;
@@ -22,22 +24,36 @@ pub const MAX_INGEST: usize = 4 * 1024 * 1024;
 ///
 /// # Errors
 /// [`ApiError`] with those answers.
-pub async fn read(app: &App, parts: &Parts, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub async fn read(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: Body,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::TooLarge { limit: format!("{} KiB", limit / 1024) };
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    let is_json = has_json_type(&parts.headers);
-    let collected = tokio::time::timeout(app.limits.body_timeout, Limited::new(body, limit).collect());
-    let bytes = match collected.await {
+    let place = parts.extensions.get::<Place>();
+    let reading = app.admit_body(caller)?;
+    if let Some(place) = place {
+        place.hold(None);
+    }
+    let collected = tokio::time::timeout(app.limits.body_timeout, Limited::new(body, limit).collect()).await;
+    drop(reading);
+    let bytes = match collected {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(too_large()),
         Ok(Err(_)) => return Err(ApiError::BadBody { problem: "it ended too early".into() }),
         Err(_) => return Err(ApiError::TooSlow),
     };
-    if is_json { Ok(bytes) } else { Err(ApiError::WrongMediaType) }
+    if let Some(place) = place {
+        place.hold(app.admit(parts.uri.path())?);
+    }
+    if has_json_type(&parts.headers) { Ok(bytes) } else { Err(ApiError::WrongMediaType) }
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {
@@ -100,12 +116,13 @@ fn without_content(message: &str) -> String {
 /// 400 that says what does not fit, 413 for more.
 pub fn parse_one_or_many<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<Vec<T>, ApiError> {
     let is_array = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    let count = if is_array { json::<Vec<IgnoredAny>>(bytes)?.len() } else { 1 };
+    if count > most {
+        return Err(ApiError::TooLarge { limit: format!("{most} elements") });
+    }
     let values: Vec<Object<T>> = if is_array { json(bytes)? } else { vec![json(bytes)?] };
     if values.is_empty() {
         return Err(ApiError::BadBody { problem: "the array is empty".into() });
-    }
-    if values.len() > most {
-        return Err(ApiError::TooLarge { limit: format!("{most} elements") });
     }
     Ok(values.into_iter().map(|object| object.0).collect())
 }

@@ -76,12 +76,13 @@ pub async fn ingest_facts(
     parts: Parts,
     sent: Body,
 ) -> Result<Response, ApiError> {
-    match app.caller(&parts).await? {
+    let caller = app.caller(&parts).await?;
+    match &caller {
         Caller::Anonymous => return Err(ApiError::SignInRequired),
         Caller::User(_) => return Err(ApiError::RoleRequired { needed: "the service key" }),
         Caller::Service => {}
     }
-    let bytes = body::read(&app, &parts, sent, body::MAX_INGEST).await?;
+    let bytes = body::read(&app, &caller, &parts, sent, body::MAX_INGEST).await?;
     let changes = parse_changes(&bytes)?;
     let waits = |change: &FactChange| match change {
         FactChange::Upsert(FactRow::DateChangeRequest(row)) => {
@@ -141,7 +142,8 @@ fn parse_change(body: &ChangeBody, changes: &mut Vec<FactChange>) -> Result<(), 
         "INSERT" | "UPDATE" => {
             let row = FactRow::from_json(table, record()?).map_err(under("record"))?;
             // An update may change the key; old_record may be partial, so a key that cannot be read says nothing.
-            if let Some(Ok(old)) = body.old_record.as_ref().map(|old| FactKey::from_json(table, old))
+            if body.r#type == "UPDATE"
+                && let Some(Ok(old)) = body.old_record.as_ref().map(|old| FactKey::from_json(table, old))
                 && old != row.key()
             {
                 changes.push(FactChange::Delete(old));

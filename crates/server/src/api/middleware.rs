@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use metrics::{counter, histogram};
 
 use super::App;
+use super::app::Place;
 use super::error::{ApiError, Pending};
 use super::path;
 use crate::clock::new_id;
@@ -39,7 +40,14 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
         StatusCode::OK.into_response()
     } else {
         match app.admit(route) {
-            Ok(_permit) => caught(next.run(request)).await,
+            Ok(permit) => {
+                // Held until the answer is there, or given back and taken again by a route that reads a body.
+                let place = Place::of(permit);
+                request.extensions_mut().insert(place.clone());
+                let response = caught(next.run(request)).await;
+                drop(place);
+                response
+            }
             Err(error) => error.into_response(),
         }
     };

@@ -74,12 +74,13 @@ pub async fn record_outcomes(
     parts: Parts,
     sent: Body,
 ) -> Result<Response, ApiError> {
-    let reporter = match app.caller(&parts).await? {
+    let caller = app.caller(&parts).await?;
+    let reporter = match &caller {
         Caller::Anonymous => return Err(ApiError::SignInRequired),
-        Caller::User(id) => OutcomeReporter::User(id),
+        Caller::User(id) => OutcomeReporter::User(id.clone()),
         Caller::Service => OutcomeReporter::Service,
     };
-    let bytes = body::read(&app, &parts, sent, body::MAX_JSON).await?;
+    let bytes = body::read(&app, &caller, &parts, sent, body::MAX_JSON).await?;
     let events = parse_events(&bytes)?;
     // A decision that is still in the spool is known, but not to the database.
     if events.iter().any(|event| app.recorder.is_spooled(&event.recommendation_id)) {

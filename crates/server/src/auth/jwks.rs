@@ -1,7 +1,7 @@
 //! Public keys for ES256 and RS256: from a JSON Web Key Set, inline or by URL.
 //!
-//! A set by URL is fetched when a token names a `kid` that is not in it, at most once in 30 seconds however many such
-//! tokens come; a token waits for that fetch at most five seconds. Keys are never taken from a token's own header.
+//! A set by URL is fetched every ten minutes, and when a token names a `kid` that is not in it, at most once in 30 seconds
+//! however many such tokens come; a token waits for that fetch at most five seconds. Keys are never taken from a token's own header.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -48,8 +48,16 @@ pub struct Jwks {
     inline: Vec<PublicKey>,
     keys: RwLock<Arc<[PublicKey]>>,
     generation: AtomicU64,
-    /// When the last fetch began.
-    fetched_at: Mutex<Option<Timestamp>>,
+    last: Mutex<LastFetch>,
+}
+
+/// What was fetched last.
+#[derive(Default)]
+struct LastFetch {
+    /// When it began.
+    at: Option<Timestamp>,
+    /// The set as it came.
+    text: String,
 }
 
 impl std::fmt::Debug for Jwks {
@@ -73,7 +81,7 @@ impl Jwks {
             keys: RwLock::new(inline.clone().into()),
             inline,
             generation: AtomicU64::new(0),
-            fetched_at: Mutex::new(None),
+            last: Mutex::default(),
         })
     }
 
@@ -106,17 +114,20 @@ impl Jwks {
         }
     }
 
-    /// Fetches the set unless that was tried lately. Callers at the same time wait for one fetch.
-    async fn refresh(&self, now: Timestamp) {
+    /// Fetches the set unless that was tried lately. Callers at the same time wait for one fetch. The set counts as another
+    /// one only when its text has changed; a key that is no longer in it is no longer trusted.
+    pub async fn refresh(&self, now: Timestamp) {
         let Some(url) = self.url.clone() else { return };
-        let mut fetched_at = self.fetched_at.lock().await;
-        if fetched_at.is_some_and(|at| now.as_second() - at.as_second() < COOL_DOWN_SECS) {
+        let mut last = self.last.lock().await;
+        if last.at.is_some_and(|at| now.as_second() - at.as_second() < COOL_DOWN_SECS) {
             return;
         }
-        *fetched_at = Some(now);
+        last.at = Some(now);
         let fetched = tokio::task::spawn_blocking(move || fetch(&url)).await;
         match fetched {
-            Ok(Ok(fetched)) => {
+            Ok(Ok((text, _))) if text == last.text => {}
+            Ok(Ok((text, fetched))) => {
+                last.text = text;
                 let keys: Vec<_> = self.inline.iter().cloned().chain(fetched).collect();
                 *self.keys.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keys.into();
                 self.generation.fetch_add(1, Ordering::AcqRel);
@@ -138,7 +149,7 @@ pub fn url_is_allowed(url: &str) -> bool {
     }
 }
 
-fn fetch(url: &str) -> Result<Vec<PublicKey>, JwksError> {
+fn fetch(url: &str) -> Result<(String, Vec<PublicKey>), JwksError> {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(FETCH_TIMEOUT)).max_redirects(0).build().into();
     let mut response = agent.get(url).call().map_err(|error| JwksError::Fetch(error.to_string()))?;
@@ -148,7 +159,8 @@ fn fetch(url: &str) -> Result<Vec<PublicKey>, JwksError> {
         .limit(MAX_BYTES)
         .read_to_string()
         .map_err(|error| JwksError::Fetch(error.to_string()))?;
-    parse_set(&text)
+    let keys = parse_set(&text)?;
+    Ok((text, keys))
 }
 
 /// Reads a key set; keys of other kinds than P-256 and RSA signing keys are left out.

@@ -86,6 +86,10 @@ impl Authenticator {
     pub async fn caller(&self, headers: &HeaderMap, now: Timestamp) -> Result<Caller, AuthError> {
         let authorization = single(headers, header::AUTHORIZATION.as_str(), "authorization")?;
         let apikey = single(headers, "apikey", "apikey")?.map(str::trim).filter(|key| !key.is_empty());
+        let opaque = apikey.and_then(|key| self.keys.find(key));
+        if opaque == Some(Caller::Service) && headers.contains_key(header::ORIGIN) {
+            return Err(AuthError::SecretKeyInBrowser);
+        }
         let bearer = authorization.map(bearer_token).transpose()?;
         match bearer {
             Some(token) if token.starts_with("sb_") && apikey == Some(token) => {}
@@ -94,10 +98,7 @@ impl Authenticator {
             None => {}
         }
         let Some(key) = apikey else { return Err(AuthError::Missing) };
-        match self.keys.find(key) {
-            Some(Caller::Service) if headers.contains_key(header::ORIGIN) => {
-                Err(AuthError::SecretKeyInBrowser)
-            }
+        match opaque {
             Some(caller) => Ok(caller),
             None if key.starts_with("sb_") => Err(AuthError::UnknownKey),
             None => match self.token(key, now).await?.caller() {
@@ -108,6 +109,11 @@ impl Authenticator {
         }
     }
 
+    /// Fetches the public keys anew, so that those that were withdrawn are no longer trusted.
+    pub async fn refresh_keys(&self, now: Timestamp) {
+        self.jwks.refresh(now).await;
+    }
+
     /// Verifies a token, or recalls that it was verified; the times are checked again either way.
     async fn token(&self, token: &str, now: Timestamp) -> Result<Claims, JwtError> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
@@ -116,8 +122,8 @@ impl Authenticator {
             known.claims.check_times(now)?;
             return Ok(known.claims);
         }
+        // Remembered under the set as it was before: a set fetched meanwhile has the token verified once more.
         let claims = jwt::verify(token, &self.secret, &self.jwks, now).await?;
-        let key_set = self.jwks.generation();
         self.verified.insert(digest, Verified { claims: claims.clone(), key_set });
         Ok(claims)
     }

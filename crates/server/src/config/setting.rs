@@ -202,19 +202,30 @@ impl Values {
         }
     }
 
-    /// Reads a JSON object name → key; every key must be long enough not to be guessed.
-    pub(super) fn key_map(&self, name: &'static str) -> Result<KeyMap, ConfigError> {
+    /// Reads a JSON object name → key; every key must have its prefix, by which headers are told apart, and be long enough
+    /// not to be guessed.
+    pub(super) fn key_map(&self, name: &'static str, prefix: &str) -> Result<KeyMap, ConfigError> {
         let Some(text) = self.text(name) else { return Ok(KeyMap::new()) };
         let map: KeyMap = serde_json::from_str(text).map_err(|_| {
             self.bad(name, "must be a JSON object of names and keys, such as {\"default\":\"sb_…\"}")
         })?;
-        match map.iter().find(|(_, key)| key.len() < 20) {
+        match map.iter().find(|(_, key)| key.len() < 20 || !key.starts_with(prefix)) {
             Some((key_name, _)) => {
-                Err(self.bad(name, format!("the key `{key_name}` is shorter than 20 characters")))
+                let wanted =
+                    format!("the key `{key_name}` must begin with {prefix} and have 20 characters or more");
+                Err(self.bad(name, wanted))
             }
             None => Ok(map),
         }
     }
+}
+
+/// Says what is wrong with a file and where, without quoting its lines: they may hold secrets.
+pub(super) fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
 }
 
 type FileValues = BTreeMap<&'static str, (String, Source)>;
@@ -232,7 +243,7 @@ fn read_file(file: Option<&Path>) -> Result<FileValues, ConfigError> {
         }
         Err(error) => return Err(fail(error.to_string())),
     };
-    let table: toml::Table = toml::from_str(&text).map_err(|error| fail(error.to_string()))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| fail(toml_problem(&text, &error)))?;
     let mut values = FileValues::new();
     for (name, value) in table {
         let setting = SETTINGS

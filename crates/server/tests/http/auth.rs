@@ -60,6 +60,11 @@ struct KeyServer {
 
 impl KeyServer {
     fn start(body: String) -> Self {
+        Self::changing(Arc::new(std::sync::Mutex::new(body)))
+    }
+
+    /// Gives out what the body is at the time.
+    fn changing(body: Arc<std::sync::Mutex<String>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
         let asked = Arc::new(AtomicUsize::new(0));
@@ -70,6 +75,7 @@ impl KeyServer {
                 count.fetch_add(1, Ordering::SeqCst);
                 let mut head = [0_u8; 4096];
                 let _ = stream.read(&mut head);
+                let body = body.lock().unwrap().clone();
                 let length = body.len();
                 let _ = write!(
                     stream,
@@ -180,6 +186,8 @@ fn a_secret_key_from_a_browser_is_refused() {
     let from_browser = |request: Request<'static>| request.header("origin", "https://app.example").send();
     from_browser(ask(&server).header("apikey", SECRET_KEY)).refused(401, "invalid_credentials");
     from_browser(ask(&server).header("apikey", SECRET_KEY).bearer(SECRET_KEY))
+        .refused(401, "invalid_credentials");
+    from_browser(ask(&server).header("apikey", SECRET_KEY).bearer(&server.token("alice")))
         .refused(401, "invalid_credentials");
     assert_eq!(
         from_browser(ask(&server).header("apikey", PUBLISHABLE).bearer(&server.token("alice"))).status,
@@ -377,6 +385,26 @@ fn what_is_no_token_is_refused() {
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
     bearer(&server, &format!("{message}.{signature}")).refused(401, "invalid_credentials");
+}
+
+#[test]
+fn a_withdrawn_key_is_trusted_until_the_next_refresh_and_no_longer() {
+    let set = Arc::new(std::sync::Mutex::new(keypair::jwks().to_string()));
+    let keys = KeyServer::changing(Arc::clone(&set));
+    let server = Harness::with(&[("SUPABASE_JWKS_URL", &keys.url)]);
+    server.seed(crate::support::facts::home());
+    let token = asymmetric(Algorithm::ES256, Some("ec-1"), &alice(json!({ "exp": NOW_SECS + 86_400 })));
+    let refresh = || {
+        server.clock.advance(600);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(server.app.auth.refresh_keys(server.clock.now()));
+    };
+    assert_eq!(bearer(&server, &token).status, 200);
+    refresh();
+    assert_eq!((keys.asked(), bearer(&server, &token).status), (2, 200), "the set is the same");
+    *set.lock().unwrap() = json!({ "keys": [keypair::jwks()["keys"][1]] }).to_string();
+    refresh();
+    bearer(&server, &token).refused(401, "invalid_credentials");
 }
 
 #[test]

@@ -25,14 +25,31 @@ fn a_full_server_says_when_to_come_back() {
     server.seed(facts::home());
     let hanging = [half_a_request(&server), half_a_request(&server)];
     eventually(Duration::from_secs(10), "both are in work", || server.app.in_flight() == 2);
-    let answer = server.archetype(As::User("alice"), "alice");
+    let body = json!({ "userId": "alice" });
+    let answer = server.post(As::Service, ARCHETYPE, &body);
     answer.refused(503, "overloaded");
+    server.archetype(As::User("alice"), "alice").ok();
     assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     assert_eq!(server.get(As::Nobody, "/health/live").status, 200, "health is answered all the same");
     assert_eq!(server.get(As::Nobody, "/metrics").status, 200);
     drop(hanging);
     eventually(Duration::from_secs(10), "the places are free again", || server.app.in_flight() == 0);
     server.archetype(As::User("alice"), "alice").ok();
+}
+
+#[test]
+fn slow_bodies_of_one_user_take_nothing_from_the_others() {
+    let server = Harness::with(&[("NUDGE_MAX_IN_FLIGHT", "16")]);
+    server.seed(facts::home());
+    let hanging: Vec<_> = (0..4).map(|_| half_a_request(&server)).collect();
+    eventually(Duration::from_secs(10), "all are coming", || server.app.in_flight() == 4);
+    let body = json!([{ "recommendationId": "0198c0de-aaaa-7bbb-8ccc-ddddeeeeffff", "event": "viewed" }]);
+    server.post(As::User("alice"), OUTCOMES, &body).refused(503, "overloaded");
+    server.post(As::User("bob"), OUTCOMES, &body).refused(403, "not_your_recommendation");
+    server.recommend(As::User("alice"), "alice", DATE, "bob").ok();
+    drop(hanging);
+    eventually(Duration::from_secs(10), "the places are free again", || server.app.in_flight() == 0);
+    server.post(As::User("alice"), OUTCOMES, &body).refused(403, "not_your_recommendation");
 }
 
 #[test]

@@ -339,11 +339,19 @@ fn what_does_not_fit_the_rules_of_an_event_is_refused() {
 #[test]
 fn a_call_takes_at_most_five_hundred_events_and_all_or_none_of_them() {
     let server = Harness::with_home();
-    let id = decided(&server);
-    let many =
-        |n: i64| (0..n).map(|i| event(&id, "viewed", json!({ "occurredAt": after(i) }))).collect::<Value>();
+    // A decision has at most 200 events.
+    let ids: Vec<String> = (0..3).map(|_| decided(&server)).collect();
+    let many = |n: i64| {
+        (0..n)
+            .map(|i| event(&ids[i as usize % 3], "viewed", json!({ "occurredAt": after(i) })))
+            .collect::<Value>()
+    };
     server.clock.advance(600);
-    tell(&server, many(501)).refused(413, "too_large");
+    let mut too_many_and_one_bad = many(501);
+    too_many_and_one_bad[7] = json!("no object");
+    for events in [many(501), too_many_and_one_bad] {
+        tell(&server, events).refused(413, "too_large");
+    }
     assert_eq!(events(&server), 0);
     let mut spoiled = many(500);
     spoiled[499]["occurredAt"] = json!(after(-1));

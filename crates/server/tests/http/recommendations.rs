@@ -265,6 +265,11 @@ fn strangers_are_refused_to_users_and_priced_by_default_for_admins_and_the_servi
     server.seed([profile("root", "admin", false)]);
     server.recommend(As::User("alice"), "alice", DATE, "dave").refused(403, "no_shared_lease");
     server.recommend(As::User("alice"), "alice", DATE, "no-such-user").refused(403, "no_shared_lease");
+    assert_eq!(
+        server.recommend(As::User("root"), "root", DATE, "dave").status,
+        200,
+        "an admin about themselves"
+    );
     for caller in [As::Service, As::User("root")] {
         let answer = server.recommend(caller, "alice", DATE, "dave").ok();
         assert_eq!(answer["contextFactors"]["pricingSource"], "default");

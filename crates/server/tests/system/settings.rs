@@ -63,11 +63,16 @@ fn what_is_no_setting_and_what_does_not_fit_is_named() {
         ("cache_ttl_hours = \"NaN\"\n", "CACHE_TTL_HOURS"),
         ("database_url = \"postgres://localhost/x\"\n", "DATABASE_URL"),
         ("supabase_jwt_secret = \"short\"\n", "SUPABASE_JWT_SECRET"),
+        ("nudge_port = 1\nsupabase_jwt_secret = \"not-closed short\";\n", "nudge.toml: line 2, column"),
+        ("supabase_secret_keys = { default = \"a-key-of-no-known-kind-at-all\" }\n", "sb_secret_"),
     ] {
         folder.file("nudge.toml", file);
         let complaint = folder.run(&["keys"]).refused();
         assert!(complaint.contains(says), "{file}: {complaint}");
-        assert!(!complaint.contains("short\""), "a secret is in {complaint}");
+        assert!(
+            !complaint.contains("short\"") && !complaint.contains("not-closed"),
+            "a secret is in {complaint}"
+        );
     }
     std::fs::remove_file(folder.path().join("nudge.toml")).unwrap();
     let complaint = folder.run(&["keys", "--config", "none.toml"]).refused();
