@@ -23,6 +23,7 @@ use crate::fact::{
 use crate::record::{DecisionRow, ProfileRole};
 
 statements! {
+    SELECT_NOW = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
     SELECT_PROFILE = "SELECT id, role, personalization_opt_out, created_at FROM profiles WHERE id = ?1";
     UPSERT_PROFILE = "INSERT INTO profiles (id, role, personalization_opt_out, created_at) VALUES (?1, ?2, ?3, ?4)
       ON CONFLICT (id) DO UPDATE SET role = excluded.role,
@@ -92,6 +93,12 @@ pub(super) fn apply(
         applying.apply(change)?;
     }
     applying.finish()
+}
+
+/// Reads the database's clock, to the millisecond.
+pub(super) fn clock(conn: &Connection) -> Result<Timestamp, StoreError> {
+    let mut statement = conn.prepare_cached(SELECT_NOW).within("sqlite_schema")?;
+    statement.query_row([], |row| time(row, 0)).within("sqlite_schema")
 }
 
 /// Inserts a decision that could not be written in its time, and appends what requests have told of it meanwhile.

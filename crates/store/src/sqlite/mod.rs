@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Writes decisions that could not be written in their time, in one transaction, each at most once; the answers are
-    /// in their order. What requests have told of such a decision meanwhile is added to it, recorded at the system's time.
+    /// in their order. What requests have told of such a decision meanwhile is added to it, at the database's time.
     ///
     /// # Errors
     /// As described at [`Store`]: nothing was written. A row that breaks a constraint fails alone.
@@ -187,7 +187,7 @@ impl Store {
         rows: Vec<DecisionRow>,
     ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
         let replay = move |conn: &Connection| {
-            let now = Timestamp::now();
+            let now = fact::clock(conn)?;
             rows.iter()
                 .map(|row| match fact::insert_late_decision(conn, row, now) {
                     Err(error) if error.is_unavailable() => Err(error),

@@ -61,16 +61,16 @@ struct Payload {
     request_id: Option<String>,
 }
 
-/// An event that is to be appended.
+/// An event that is to be appended, unless it was before or cannot have happened.
 #[derive(Debug, Clone, PartialEq)]
-struct New {
+struct Candidate {
     event: Event,
     /// With the decision and the kind its identity.
     occurrence: String,
     payload: Payload,
 }
 
-impl New {
+impl Candidate {
     fn new(event: Event, occurrence: &str, payload: Payload) -> Self {
         let type_word = event.transaction_type.map_or("", TransactionType::as_str);
         Self { event, occurrence: format!("{type_word}@{occurrence}"), payload }
@@ -119,14 +119,14 @@ impl Funnel {
     }
 
     /// Says whether the event was appended before.
-    fn has(&self, conn: &Connection, new: &New) -> Result<bool, StoreError> {
+    fn has(&self, conn: &Connection, new: &Candidate) -> Result<bool, StoreError> {
         let mut statement = conn.prepare_cached(EVENT_EXISTS).within(EVENTS)?;
         let id = self.id.hyphenated().to_string();
         statement.exists(params![self.user, id, new.event.kind.as_str(), new.occurrence]).within(EVENTS)
     }
 
     /// Appends an event; says whether it is a fact that was not known by the other way.
-    fn append(&mut self, conn: &Connection, new: &New, now: Timestamp) -> Result<bool, StoreError> {
+    fn append(&mut self, conn: &Connection, new: &Candidate, now: Timestamp) -> Result<bool, StoreError> {
         let payload = serde_json::to_string(&new.payload)
             .map_err(|error| StoreError::Refused { table: EVENTS, detail: error.to_string() })?;
         let mut statement = conn.prepare_cached(INSERT_EVENT).within(EVENTS)?;
@@ -288,7 +288,7 @@ fn funnels(
     Ok(funnels)
 }
 
-fn new_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> New {
+fn new_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> Candidate {
     let occurred_at = given.occurred_at.map(to_microsecond);
     let event = Event {
         source: Source::Api,
@@ -304,7 +304,7 @@ fn new_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> 
         nps_score: given.nps_score,
         request_id: None,
     };
-    New::new(event, &occurred_at.map(time_text).unwrap_or_default(), payload)
+    Candidate::new(event, &occurred_at.map(time_text).unwrap_or_default(), payload)
 }
 
 /// Says why the given time of an event cannot be. Apps know the decision's time to the millisecond, so an event of the
@@ -360,7 +360,7 @@ pub(super) fn tell(
 
 /// Lists the events that the state of a request implies, none of them before the decision. A request tells each kind
 /// once, whatever time it gives for it later.
-fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp) -> Vec<New> {
+fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp) -> Vec<Candidate> {
     let submitted_at = to_microsecond(request.created_at).max(decided_at);
     let answered_at = request.responded_at.map_or(now, to_microsecond).max(submitted_at);
     let end = match request.status {
@@ -382,7 +382,7 @@ fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp
         let request_id = request.id.as_str();
         let payload =
             Payload { source: Source::Facts, request_id: Some(request_id.to_owned()), ..Payload::default() };
-        New::new(event, &format!("request:{request_id}"), payload)
+        Candidate::new(event, &format!("request:{request_id}"), payload)
     };
     let submitted = new(EventKind::Submitted, submitted_at);
     std::iter::once(submitted).chain(end.map(|kind| new(kind, answered_at))).collect()

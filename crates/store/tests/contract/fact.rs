@@ -192,7 +192,8 @@ async fn events_of_a_late_decision_bear_the_time_of_its_return() {
     let f = Fixture::new();
     let row = DateChangeRequestRow { responded_at: None, ..of_decision(RequestStatus::Accepted) };
     assert_eq!(apply(&f, row).await.unknown_recommendations, 1);
-    let before = jiff::Timestamp::from_microsecond(jiff::Timestamp::now().as_microsecond()).unwrap();
+    let now = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+    let before = at(&f.raw().query_row(now, [], |row| row.get::<_, String>(0)).unwrap());
     f.store.replay_decisions(vec![decision(1, Some("ann"), TransactionType::Buyout)]).await.unwrap();
     let events = f.store.decision(id(1)).await.unwrap().unwrap().events;
     assert_eq!(events.len(), 2);

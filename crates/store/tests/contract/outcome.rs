@@ -293,7 +293,7 @@ async fn columns(mut arrivals: Vec<Arrival>, size: usize) -> (Outcome, usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
     fn columns_do_not_depend_on_the_order_of_arrival(
         (events, shuffled) in arrivals().prop_flat_map(|e| (Just(e.clone()), Just(e).prop_shuffle())),
