@@ -84,6 +84,8 @@ struct Funnel {
     decided: Decided,
     events: Vec<Event>,
     standing: Standing,
+    /// The two say what is known already. They do so only once it is needed: a call of duplicates never needs it.
+    read: bool,
     changed: bool,
 }
 
@@ -105,17 +107,22 @@ impl Funnel {
             decided,
             events: Vec::new(),
             standing: Standing::default(),
+            read: false,
             changed: false,
         }))
     }
 
-    /// Reads what is known already.
-    fn with_events(mut self, conn: &Connection) -> Result<Self, StoreError> {
+    /// Reads what is known already, once.
+    fn read_events(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        if self.read {
+            return Ok(());
+        }
         self.events = each_event(conn, &self.user, self.id, known_event)?;
         for event in &self.events {
             self.standing.add(event);
         }
-        Ok(self)
+        self.read = true;
+        Ok(())
     }
 
     /// Says whether the event was appended before.
@@ -235,6 +242,7 @@ pub(super) fn record(
             recorded.duplicates += 1;
             continue;
         }
+        funnel.read_events(conn)?;
         let why = mistimed(given, funnel.decided.at, now)
             .or_else(|| funnel.standing.impossible(&new.event, *coming))
             .or_else(|| {
@@ -262,7 +270,7 @@ struct Reported {
     coming: Option<TransactionType>,
 }
 
-/// Loads the decisions of a call, each once; the first that does not exist or is another's ends it.
+/// Finds the decisions of a call, each once; the first that does not exist or is another's ends it.
 fn funnels(
     conn: &Connection,
     reporter: &OutcomeReporter,
@@ -277,7 +285,7 @@ fn funnels(
                     OutcomeReporter::User(user) => funnel.user == user.as_str(),
                     OutcomeReporter::Service => true,
                 });
-                let funnel = found.ok_or(OutcomeError::NotYours { index })?.with_events(conn)?;
+                let funnel = found.ok_or(OutcomeError::NotYours { index })?;
                 entry.insert(Reported { funnel, coming: None })
             }
         };
@@ -340,13 +348,13 @@ pub(super) fn tell(
     let Some(id) = request.recommendation_id else { return Ok(Told::Nothing) };
     let now = to_microsecond(now);
     let funnel = Funnel::load(conn, id)?.filter(|f| f.user == request.requester_id.as_str());
-    let Some(funnel) = funnel else { return Ok(Told::Unknown) };
-    let mut funnel = funnel.with_events(conn)?;
+    let Some(mut funnel) = funnel else { return Ok(Told::Unknown) };
     let (mut recorded, mut conflicts) = (0, 0);
     for new in implied(request, funnel.decided.at, now) {
         if funnel.has(conn, &new)? {
             continue;
         }
+        funnel.read_events(conn)?;
         let full = funnel.standing.events() >= MAX_EVENTS_WITH_TOLD;
         if full || funnel.standing.impossible(&new.event, None).is_some() {
             conflicts += 1;
