@@ -71,6 +71,7 @@ fn describe() {
     counter!("nudge_archetype_cache_hits_total", "People found in memory");
     counter!("nudge_archetype_cache_misses_total", "People read from the database");
     gauge!("nudge_recorder_queue_depth", "Writes that wait for a commit");
+    gauge!("nudge_recorder_away", "1 while decisions go to the spool first");
     gauge!("nudge_spool_depth", "Decisions in the spool");
     gauge!("nudge_last_commit_seconds", "Duration of the last commit");
     counter!("nudge_commits_total", "Commits of the database");

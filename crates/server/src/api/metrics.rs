@@ -28,6 +28,7 @@ pub async fn get_metrics(State(app): State<Arc<App>>, parts: Parts) -> Result<Re
     let recorder = app.recorder.stats();
     let writer = app.store.writer_stats();
     gauge!("nudge_recorder_queue_depth").set(app.store.queue_depth() as f64);
+    gauge!("nudge_recorder_away").set(f64::from(u8::from(recorder.away)));
     gauge!("nudge_spool_depth").set(recorder.spool_depth as f64);
     gauge!("nudge_http_in_flight").set(app.in_flight() as f64);
     gauge!("nudge_last_commit_seconds").set(writer.last_commit_micros as f64 / 1e6);

@@ -18,8 +18,8 @@ use spool::{Spool, SpoolError};
 const REPLAY_ROWS: usize = 256;
 /// Wait between two tries while the database is away.
 const RETRY: Duration = Duration::from_millis(100);
-/// Wait between two tries to set a damaged spool aside.
-const STUCK: Duration = Duration::from_secs(5);
+/// Longest time for which decisions keep away from the database while nothing waits in the spool.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Why a decision is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,8 @@ pub struct RecorderStats {
     pub set_aside: u64,
     /// Decisions in the spool now.
     pub spool_depth: usize,
+    /// Whether decisions go to the spool first, because the database did not take the last ones.
+    pub away: bool,
 }
 
 impl Recorder {
@@ -78,29 +80,53 @@ impl Recorder {
     /// [`RecordError`] when it is nowhere; the answer must not leave then.
     pub async fn record(&self, row: DecisionRow) -> Result<(), RecordError> {
         let row = Arc::new(row);
-        if !self.away.load(Ordering::Acquire) {
-            match self.store.try_enqueue_decision(Arc::clone(&row)) {
-                Ok(receipt) => match tokio::time::timeout(self.commit_timeout, receipt).await {
-                    Ok(Ok(Ok(()))) => {
-                        self.recorded.fetch_add(1, Ordering::Relaxed);
-                        return Ok(());
-                    }
-                    Ok(Ok(Err(error))) if !error.is_unavailable() => return Err(error.into()),
-                    // Late, failed or without an answer: it may still be committed, which the replay finds out.
-                    late => self.note_away(&late),
-                },
-                Err(_full) => counter!("nudge_recorder_queue_full_total").increment(1),
+        if !self.away.load(Ordering::Acquire) && self.commit(&row).await? {
+            return Ok(());
+        }
+        let Err(error) = self.spool.append(Arc::clone(&row)).await else {
+            self.spooled.fetch_add(1, Ordering::Relaxed);
+            counter!("nudge_decisions_spooled_total").increment(1);
+            return Ok(());
+        };
+        // The spool's trouble may be its own: the database is the last resort, whatever was known of it.
+        if self.commit(&row).await? {
+            tracing::warn!(%error, "recorder.spool_unusable: the database took the decision");
+            return Ok(());
+        }
+        Err(error.into())
+    }
+
+    /// Says whether the database has taken a decision in time. One that it has not may still come in late, which
+    /// changes nothing: a row is there once, however often it is written.
+    async fn commit(&self, row: &Arc<DecisionRow>) -> Result<bool, StoreError> {
+        let Ok(receipt) = self.store.try_enqueue_decision(Arc::clone(row)) else {
+            counter!("nudge_recorder_queue_full_total").increment(1);
+            return Ok(false);
+        };
+        match tokio::time::timeout(self.commit_timeout, receipt).await {
+            Ok(Ok(Ok(()))) => {
+                self.recorded.fetch_add(1, Ordering::Relaxed);
+                self.note_back();
+                Ok(true)
+            }
+            Ok(Ok(Err(error))) if !error.is_unavailable() => Err(error),
+            late => {
+                self.note_away(&late);
+                Ok(false)
             }
         }
-        self.spool.append(row).await?;
-        self.spooled.fetch_add(1, Ordering::Relaxed);
-        counter!("nudge_decisions_spooled_total").increment(1);
-        Ok(())
     }
 
     fn note_away(&self, cause: &dyn std::fmt::Debug) {
         if !self.away.swap(true, Ordering::AcqRel) {
             tracing::warn!(?cause, "recorder.database_away: decisions go to the spool");
+        }
+    }
+
+    fn note_back(&self) {
+        // Mostly it was never away: a read leaves the flag in every core's cache.
+        if self.away.load(Ordering::Acquire) && self.away.swap(false, Ordering::AcqRel) {
+            tracing::info!("recorder.database_back");
         }
     }
 
@@ -116,6 +142,7 @@ impl Recorder {
             spooled: self.spooled.load(Ordering::Relaxed),
             set_aside: self.set_aside.load(Ordering::Relaxed),
             spool_depth: self.spool.depth(),
+            away: self.away.load(Ordering::Acquire),
         }
     }
 
@@ -123,18 +150,8 @@ impl Recorder {
     pub async fn replay(&self) {
         loop {
             match self.replay_some().await {
-                Ok(0) => self.spool.wait_for_rows().await,
+                Ok(0) => self.idle().await,
                 Ok(_) => {}
-                Err(RecordError::NoRoom(SpoolError::Damaged { .. })) => match self.spool.skip_damaged() {
-                    Ok(kept) => {
-                        counter!("nudge_spool_damaged_total").increment(1);
-                        tracing::error!(kept = %kept.display(), "spool.damaged: what could not be read is in that file");
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "spool.damaged_and_stuck");
-                        tokio::time::sleep(STUCK).await;
-                    }
-                },
                 Err(error) => {
                     tracing::debug!(%error, "recorder.replay_waits");
                     tokio::time::sleep(RETRY).await;
@@ -143,31 +160,53 @@ impl Recorder {
         }
     }
 
-    /// Brings back the oldest rows in one transaction; rows that are in the database already count as brought back.
+    /// Waits for rows. As nothing will say that the database is back when none come, the next decision finds it out.
+    async fn idle(&self) {
+        if self.away.swap(false, Ordering::AcqRel) {
+            tracing::debug!("recorder.database_tried_again");
+        }
+        let _ = tokio::time::timeout(PROBE, self.spool.wait_for_rows()).await;
+    }
+
+    /// Brings back rows until none are left.
+    ///
+    /// # Errors
+    /// As [`Recorder::replay_some`].
+    pub async fn drain(&self) -> Result<(), RecordError> {
+        while self.replay_some().await? > 0 {}
+        Ok(())
+    }
+
+    /// Brings back the oldest rows in one transaction, and gives the number of records that wait no longer. Rows that
+    /// are in the database already count as brought back; what cannot be brought back is set aside.
     ///
     /// # Errors
     /// When the database or the spool cannot be used; nothing is lost then.
     pub async fn replay_some(&self) -> Result<usize, RecordError> {
         let batch = self.spool.oldest(REPLAY_ROWS)?;
-        if batch.rows.is_empty() {
+        if batch.records() == 0 {
             return Ok(0);
         }
-        let outcomes = self.store.replay_decisions(batch.rows.clone()).await?;
         let mut refused = Vec::new();
-        for (row, outcome) in batch.rows.iter().zip(outcomes) {
-            if let Err(error) = outcome {
-                tracing::error!(decision.id = %row.id, %error, "recorder.row_set_aside");
-                counter!("nudge_decisions_set_aside_total").increment(1);
-                refused.push(row.clone());
+        if !batch.rows.is_empty() {
+            let outcomes = self.store.replay_decisions(batch.rows.clone()).await?;
+            self.note_back();
+            for (n, (row, outcome)) in batch.rows.iter().zip(outcomes).enumerate() {
+                if let Err(error) = outcome {
+                    tracing::error!(decision.id = %row.id, %error, "recorder.row_set_aside");
+                    refused.push(n);
+                }
             }
         }
-        self.spool.set_aside(&refused)?;
-        self.set_aside.fetch_add(refused.len() as u64, Ordering::Relaxed);
+        let aside = self.spool.set_aside(&batch, &refused);
+        self.set_aside.fetch_add(aside.rows, Ordering::Relaxed);
+        counter!("nudge_decisions_set_aside_total").increment(aside.rows);
+        counter!("nudge_spool_damaged_total").increment(aside.damaged);
         self.spool.drop_oldest(&batch)?;
-        if self.away.swap(false, Ordering::AcqRel) {
-            tracing::info!("recorder.database_back");
-        }
         counter!("nudge_decisions_replayed_total").increment(batch.rows.len() as u64);
-        Ok(batch.rows.len())
+        Ok(batch.records())
     }
 }
+
+#[cfg(test)]
+mod tests;

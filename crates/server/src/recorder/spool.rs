@@ -1,18 +1,19 @@
-//! The spool: a preallocated file that takes decisions while the database cannot.
-//!
-//! ```text
-//! byte 0     header A   magic "NUDGESP1" · epoch u64 · head u64 · crc32   (little endian)
-//! byte 4096  header B   the same; the valid one with the greater (epoch, head) counts
-//! byte 8192  records    length u32 · crc32 u32 over epoch and payload · epoch u64 · payload (JSON of the row)
-//! ```
+//! The spool: a preallocated file that takes decisions while the database cannot. [`format`] says what it looks like.
 //!
 //! Records are appended one after the other and synced in groups, by one thread. Bringing rows back moves `head`; when
 //! everything has been brought back, the epoch grows and appending starts again at the first byte, so what an earlier
-//! lap left behind is never read as a record. A record that was torn by a crash ends the file: nobody was told of it.
+//! lap left behind is never read as a record.
+//!
+//! What cannot be read between two whole records, what this version does not understand and what the database refuses
+//! is set aside in files of its own, and nothing waits behind it. A record that was torn by a crash has no whole one
+//! behind it and ends the file: nobody was told of it.
+
+mod format;
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -21,10 +22,8 @@ use nudge_store::DecisionRow;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
-const MAGIC: &[u8; 8] = b"NUDGESP1";
-const HEADER_SLOT: u64 = 4_096;
-const FIRST_RECORD: u64 = 2 * HEADER_SLOT;
-const RECORD_HEAD: usize = 16;
+use format::{FIRST_RECORD, Record};
+
 /// Most rows that are synced together.
 const GROUP: usize = 256;
 
@@ -42,14 +41,6 @@ pub enum SpoolError {
         /// Why.
         source: std::io::Error,
     },
-    /// A record that was synced cannot be read.
-    #[error("the spool {} is damaged at byte {at}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where.
-        at: u64,
-    },
     /// The row cannot be written as JSON.
     #[error("a row cannot be serialized: {0}")]
     Serialize(#[from] serde_json::Error),
@@ -58,13 +49,35 @@ pub enum SpoolError {
     Closed,
 }
 
-/// The oldest rows of the spool.
+/// The oldest records of the spool.
 #[derive(Debug)]
 pub struct Batch {
     /// The rows, oldest first.
     pub rows: Vec<DecisionRow>,
-    /// Where the row after them begins.
+    /// Where each of them is.
+    places: Vec<Range<u64>>,
+    /// What is no row, or none that this version understands.
+    unreadable: Vec<Range<u64>>,
+    epoch: u64,
+    start: u64,
+    /// Where the record after them begins.
     next: u64,
+}
+
+impl Batch {
+    /// Gives the number of records in it, readable or not.
+    pub fn records(&self) -> usize {
+        self.rows.len() + self.unreadable.len()
+    }
+}
+
+/// How much was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Aside {
+    /// Whole records.
+    pub rows: u64,
+    /// Stretches of damage.
+    pub damaged: u64,
 }
 
 /// Where the file stands.
@@ -75,8 +88,25 @@ struct Position {
     head: u64,
     /// End of the synced records.
     tail: u64,
-    /// Ids between the two.
+    /// End of what was looked through for something to set aside, so that a second try writes nothing twice.
+    kept: u64,
+    /// Ids between head and tail.
     pending: HashSet<Uuid>,
+}
+
+impl Position {
+    fn begin_lap(epoch: u64) -> Self {
+        let first = FIRST_RECORD;
+        Self { epoch, head: first, tail: first, kept: first, pending: HashSet::new() }
+    }
+
+    fn has_records(&self) -> bool {
+        self.head < self.tail
+    }
+
+    fn is_at(&self, batch: &Batch) -> bool {
+        (self.epoch, self.head) == (batch.epoch, batch.start)
+    }
 }
 
 #[derive(Debug)]
@@ -117,16 +147,19 @@ impl Spool {
             .open(&path)
             .map_err(io)?;
         let size = size.max(file.metadata().map_err(io)?.len()).max(FIRST_RECORD + 64 * 1024);
-        allocate(&file, size).map_err(io)?;
-        let position = recover(&file, size, &path)?;
-        let shared =
-            Arc::new(Shared { file, path, size, position: Mutex::new(position), rows_there: Notify::new() });
+        format::allocate(&file, size).map_err(io)?;
+        let position = recover(&file, size, &path).map_err(io)?;
+        Self::over(Shared { file, path, size, position: Mutex::new(position), rows_there: Notify::new() })
+    }
+
+    fn over(shared: Shared) -> Result<Self, SpoolError> {
+        let shared = Arc::new(shared);
         let (appends, queue) = mpsc::sync_channel(GROUP * 16);
         let worker = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("nudge-spool".into())
             .spawn(move || run(&worker, &queue))
-            .map_err(|source| SpoolError::Io { path: shared.path.clone(), source })?;
+            .map_err(|source| shared.io(source))?;
         Ok(Self { shared, appends })
     }
 
@@ -153,96 +186,74 @@ impl Spool {
         self.shared.lock().pending.contains(id)
     }
 
-    /// Waits until at least one row waits.
+    /// Waits until at least one record waits.
     pub async fn wait_for_rows(&self) {
         loop {
             let there = self.shared.rows_there.notified();
-            if self.depth() > 0 {
+            if self.shared.lock().has_records() {
                 return;
             }
             there.await;
         }
     }
 
-    /// Reads the oldest rows without taking them out.
+    /// Reads the oldest records without taking them out.
     ///
     /// # Errors
-    /// [`SpoolError::Damaged`] when a synced record cannot be read.
+    /// [`SpoolError::Io`] when the file cannot be read.
     pub fn oldest(&self, limit: usize) -> Result<Batch, SpoolError> {
-        let (epoch, mut at, tail) = {
+        let (epoch, start, tail) = {
             let position = self.shared.lock();
             (position.epoch, position.head, position.tail)
         };
-        let mut rows = Vec::new();
-        while at < tail && rows.len() < limit {
-            let damaged = || SpoolError::Damaged { path: self.shared.path.clone(), at };
-            let (row, next) = read_record(&self.shared.file, at, epoch, tail)
-                .map_err(|e| self.shared.io(e))?
-                .ok_or_else(damaged)?;
-            rows.push(row);
-            at = next;
+        let mut batch =
+            Batch { rows: Vec::new(), places: Vec::new(), unreadable: Vec::new(), epoch, start, next: start };
+        while batch.next < tail && batch.records() < limit {
+            self.shared.read_into(&mut batch, tail).map_err(|e| self.shared.io(e))?;
         }
-        Ok(Batch { rows, next: at })
+        Ok(batch)
     }
 
-    /// Takes out rows that are in the database now.
+    /// Takes out records that are in the database now, or set aside. A second call with the same batch does nothing.
     ///
     /// # Errors
     /// When the header cannot be written; the rows are then brought back once more, which changes nothing.
     pub fn drop_oldest(&self, batch: &Batch) -> Result<(), SpoolError> {
         let mut position = self.shared.lock();
-        let (epoch, head) = if batch.next == position.tail {
-            (position.epoch + 1, FIRST_RECORD)
-        } else {
-            (position.epoch, batch.next)
-        };
-        write_header(&self.shared.file, epoch, head).map_err(|e| self.shared.io(e))?;
-        if epoch != position.epoch {
-            position.tail = FIRST_RECORD;
+        if !position.is_at(batch) || batch.records() == 0 {
+            return Ok(());
         }
-        (position.epoch, position.head) = (epoch, head);
+        if batch.next == position.tail {
+            let lap = Position::begin_lap(position.epoch + 1);
+            self.shared.write_header(lap.epoch, lap.head)?;
+            *position = lap;
+            return Ok(());
+        }
+        self.shared.write_header(position.epoch, batch.next)?;
+        position.head = batch.next;
         for row in &batch.rows {
             position.pending.remove(&row.id);
         }
         Ok(())
     }
 
-    /// Keeps a copy of a spool that cannot be read on from its head, and begins a new lap.
-    ///
-    /// # Errors
-    /// When the copy or the header cannot be written; nothing is changed then.
-    pub fn skip_damaged(&self) -> Result<PathBuf, SpoolError> {
+    /// Keeps what will never be in the database, so that nothing waits behind it: the rows of a batch with the given
+    /// numbers and whole records that are not understood in `spool-refused.ndjson`; damage, and what cannot be written
+    /// there, in `spool-damaged-N.bin`. Nothing is written twice while the process lives. What cannot be kept is
+    /// logged: its bytes stay in the spool until the next lap writes over them.
+    pub fn set_aside(&self, batch: &Batch, refused: &[usize]) -> Aside {
         let mut position = self.shared.lock();
-        let kept = self.shared.path.with_file_name(format!("spool-damaged-{}.bin", position.epoch));
-        std::fs::copy(&self.shared.path, &kept).map_err(|e| self.shared.io(e))?;
-        write_header(&self.shared.file, position.epoch + 1, FIRST_RECORD).map_err(|e| self.shared.io(e))?;
-        position.epoch += 1;
-        (position.head, position.tail) = (FIRST_RECORD, FIRST_RECORD);
-        position.pending.clear();
-        Ok(kept)
-    }
-
-    /// Keeps rows that the database refuses for good in `spool-refused.ndjson`, so that nothing waits behind them.
-    ///
-    /// # Errors
-    /// When that file cannot be written.
-    pub fn set_aside(&self, rows: &[DecisionRow]) -> Result<(), SpoolError> {
-        if rows.is_empty() {
-            return Ok(());
+        let mut aside = Aside::default();
+        if !position.is_at(batch) {
+            return aside;
         }
-        let path = self.shared.path.with_file_name("spool-refused.ndjson");
-        let mut text = Vec::new();
-        for row in rows {
-            serde_json::to_writer(&mut text, row)?;
-            text.push(b'\n');
+        let refused = refused.iter().filter_map(|n| batch.places.get(*n));
+        for span in refused.chain(&batch.unreadable).filter(|span| span.start >= position.kept) {
+            let whole = self.shared.keep(batch.epoch, span);
+            *if whole { &mut aside.rows } else { &mut aside.damaged } += 1;
         }
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_data()))
-            .map_err(|source| SpoolError::Io { path, source })
+        position.kept = position.kept.max(batch.next);
+        aside
     }
 }
 
@@ -254,110 +265,118 @@ impl Shared {
     fn io(&self, source: std::io::Error) -> SpoolError {
         SpoolError::Io { path: self.path.clone(), source }
     }
-}
 
-/// Takes the file's blocks from the disk now, so that a full disk does not take them away later.
-fn allocate(file: &File, size: u64) -> std::io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::OPNOTSUPP) => {
-            let have = file.metadata()?.len();
-            let zeros = vec![0_u8; 1 << 20];
-            let mut at = have;
-            while at < size {
-                let n = (size - at).min(zeros.len() as u64);
-                file.write_all_at(&zeros[..usize::try_from(n).unwrap_or(0)], at)?;
-                at += n;
+    fn write_header(&self, epoch: u64, head: u64) -> Result<(), SpoolError> {
+        format::write_header(&self.file, epoch, head).map_err(|e| self.io(e))
+    }
+
+    /// Reads the record after a batch, or what is in its place up to the next whole one, and adds it.
+    fn read_into(&self, batch: &mut Batch, tail: u64) -> std::io::Result<()> {
+        let at = batch.next;
+        batch.next = match format::read_record(&self.file, at, batch.epoch, tail)? {
+            Some(Record { row: Some(row), next }) => {
+                batch.rows.push(row);
+                batch.places.push(at..next);
+                next
+            }
+            Some(Record { row: None, next }) => {
+                batch.unreadable.push(at..next);
+                next
+            }
+            None => {
+                let next = format::record_after(&self.file, at, batch.epoch, tail)?;
+                let next = next.unwrap_or_else(|| format::search_end(at, tail));
+                batch.unreadable.push(at..next);
+                next
+            }
+        };
+        Ok(())
+    }
+
+    /// Copies what is in a stretch of the file to where it fits, and says whether it is a whole record.
+    fn keep(&self, epoch: u64, span: &Range<u64>) -> bool {
+        let at = span.start;
+        let bytes = match format::read_span(&self.file, span) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(%error, at, "spool.not_kept: it stays in the spool until that is written over");
+                return false;
+            }
+        };
+        let line = format::json_line(&bytes, epoch);
+        if let Some(line) = line {
+            let refused = self.path.with_file_name("spool-refused.ndjson");
+            match append_synced(&refused, &[line, b"\n"]) {
+                Ok(()) => return true,
+                Err(error) => tracing::error!(%error, path = %refused.display(), "spool.refused_unwritable"),
             }
         }
-        Err(error) => return Err(error.into()),
+        let kept = damaged_path(&self.path, epoch);
+        match append_synced(&kept, &[&bytes]) {
+            Ok(()) => {
+                tracing::error!(kept = %kept.display(), at, "spool.damaged: the record is in that file")
+            }
+            Err(error) => {
+                tracing::error!(%error, at, "spool.not_kept: it stays in the spool until that is written over");
+            }
+        }
+        line.is_some()
     }
-    file.sync_all()
 }
 
 /// Reads the header and the records after it.
-fn recover(file: &File, size: u64, path: &Path) -> Result<Position, SpoolError> {
-    let io = |source| SpoolError::Io { path: path.to_owned(), source };
-    let headers = [read_header(file, 0).map_err(io)?, read_header(file, HEADER_SLOT).map_err(io)?];
-    let Some((epoch, head)) = headers.into_iter().flatten().max() else {
-        write_header(file, 1, FIRST_RECORD).map_err(io)?;
-        return Ok(Position { epoch: 1, head: FIRST_RECORD, tail: FIRST_RECORD, pending: HashSet::new() });
+fn recover(file: &File, size: u64, path: &Path) -> std::io::Result<Position> {
+    let newest = format::newest_lap(file, size)?;
+    let Some((epoch, head)) = newest.filter(|(_, head)| *head <= size) else {
+        // A new file, or one that was cut off before its head.
+        let lap = Position::begin_lap(newest.map_or(1, |(epoch, _)| epoch + 1));
+        format::write_header(file, lap.epoch, lap.head)?;
+        return Ok(lap);
     };
-    let mut tail = head;
-    let mut pending = HashSet::new();
-    while let Some((row, next)) = read_record(file, tail, epoch, size).map_err(io)? {
-        pending.insert(row.id);
-        tail = next;
+    let mut position = Position { epoch, head, tail: head, kept: head, pending: HashSet::new() };
+    let mut next = Some(head);
+    while let Some(at) = next {
+        next = match format::read_record(file, at, epoch, size)? {
+            Some(record) => {
+                position.pending.extend(record.row.map(|row| row.id));
+                position.tail = record.next;
+                Some(record.next)
+            }
+            None => format::record_after(file, at, epoch, size)?,
+        };
     }
-    if begins_record(file, tail, epoch, size).map_err(io)? {
+    let tail = position.tail;
+    if let Some(end) = format::claimed_end(file, tail, epoch, size)? {
         // Torn by a crash, mostly, and then nobody was told of it; a synced one that a bad disk changed looks the same.
-        let kept = path.with_file_name(format!("spool-damaged-{epoch}.bin"));
-        std::fs::copy(path, &kept).map_err(io)?;
-        tracing::warn!(kept = %kept.display(), at = tail, "spool.unreadable_record_at_the_end: a copy is kept");
+        let bytes = format::read_span(file, &(tail..format::search_end(tail, size).min(end)))?;
+        let kept = damaged_path(path, epoch);
+        match append_synced(&kept, &[&bytes]) {
+            Ok(()) => {
+                tracing::warn!(kept = %kept.display(), at = tail, "spool.unreadable_record_at_the_end: a copy is kept");
+            }
+            Err(error) => tracing::error!(%error, at = tail, "spool.unreadable_record_at_the_end: no copy"),
+        }
     }
-    Ok(Position { epoch, head, tail, pending })
+    Ok(position)
 }
 
-fn read_header(file: &File, at: u64) -> std::io::Result<Option<(u64, u64)>> {
-    let mut bytes = [0_u8; 28];
-    file.read_exact_at(&mut bytes, at)?;
-    let valid = &bytes[..8] == MAGIC && crc32fast::hash(&bytes[..24]).to_le_bytes() == bytes[24..28];
-    Ok(valid.then(|| (read_u64(&bytes[8..16]), read_u64(&bytes[16..24]))))
+fn damaged_path(spool: &Path, epoch: u64) -> PathBuf {
+    spool.with_file_name(format!("spool-damaged-{epoch}.bin"))
 }
 
-/// Writes the header into the slot that the one before it is not in, so that a crash leaves one of the two whole.
-fn write_header(file: &File, epoch: u64, head: u64) -> std::io::Result<()> {
-    let (a, b) = (read_header(file, 0)?, read_header(file, HEADER_SLOT)?);
-    let slot = if a > b { HEADER_SLOT } else { 0 };
-    let mut bytes = Vec::with_capacity(28);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&epoch.to_le_bytes());
-    bytes.extend_from_slice(&head.to_le_bytes());
-    let crc = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    file.write_all_at(&bytes, slot)?;
-    file.sync_data()
-}
-
-fn read_u64(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
-}
-
-/// Reads the record at a position; `None` when there is none of this epoch.
-fn read_record(file: &File, at: u64, epoch: u64, end: u64) -> std::io::Result<Option<(DecisionRow, u64)>> {
-    if at + RECORD_HEAD as u64 > end {
-        return Ok(None);
+/// Adds to a file, all of it or nothing as far as that can be had, and comes back when it is synced.
+fn append_synced(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(&parts.concat()).and_then(|()| file.sync_data());
+    if let Err(error) = written {
+        if let Err(stays) = file.set_len(before) {
+            tracing::error!(error = %stays, path = %path.display(), "spool.half_a_copy");
+        }
+        return Err(error);
     }
-    let mut head = [0_u8; RECORD_HEAD];
-    file.read_exact_at(&mut head, at)?;
-    let length = read_u64(&head[..4]);
-    let next = at + RECORD_HEAD as u64 + length;
-    if length == 0 || read_u64(&head[8..]) != epoch || next > end {
-        return Ok(None);
-    }
-    let mut payload = vec![0_u8; usize::try_from(length).unwrap_or(0)];
-    file.read_exact_at(&mut payload, at + RECORD_HEAD as u64)?;
-    if checksum(epoch, &payload).to_le_bytes() != head[4..8] {
-        return Ok(None);
-    }
-    Ok(serde_json::from_slice(&payload).ok().map(|row| (row, next)))
-}
-
-/// Says whether the bytes at a position begin a record of this epoch, readable or not.
-fn begins_record(file: &File, at: u64, epoch: u64, end: u64) -> std::io::Result<bool> {
-    if at + RECORD_HEAD as u64 > end {
-        return Ok(false);
-    }
-    let mut head = [0_u8; RECORD_HEAD];
-    file.read_exact_at(&mut head, at)?;
-    Ok(read_u64(&head[..4]) > 0 && read_u64(&head[8..]) == epoch)
-}
-
-fn checksum(epoch: u64, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&epoch.to_le_bytes());
-    hasher.update(payload);
-    hasher.finalize()
+    // The file may be new: its name is to be on disk, too.
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// The spool's thread: takes what has queued up, writes it, syncs once, and then tells everybody.
@@ -380,13 +399,13 @@ fn append_group(shared: &Shared, group: Vec<Append>) {
     let mut bytes = Vec::new();
     let mut taken = Vec::new();
     for append in group {
-        match encode(&append.row, position.epoch) {
+        match format::encode(&append.row, position.epoch) {
             Ok(record) if position.tail + (bytes.len() + record.len()) as u64 <= shared.size => {
                 bytes.extend_from_slice(&record);
                 taken.push(append);
             }
             Ok(_) => answer(append.done, Err(SpoolError::Full)),
-            Err(error) => answer(append.done, Err(error)),
+            Err(error) => answer(append.done, Err(error.into())),
         }
     }
     let written = shared.file.write_all_at(&bytes, position.tail).and_then(|()| shared.file.sync_data());
@@ -417,15 +436,5 @@ fn answer(done: oneshot::Sender<Result<(), SpoolError>>, result: Result<(), Spoo
     }
 }
 
-fn encode(row: &DecisionRow, epoch: u64) -> Result<Vec<u8>, SpoolError> {
-    let payload = serde_json::to_vec(row)?;
-    let mut record = Vec::with_capacity(RECORD_HEAD + payload.len());
-    record.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
-    record.extend_from_slice(&checksum(epoch, &payload).to_le_bytes());
-    record.extend_from_slice(&epoch.to_le_bytes());
-    record.extend_from_slice(&payload);
-    Ok(record)
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
