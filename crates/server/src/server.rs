@@ -33,6 +33,8 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
 /// Connections that may wait to be accepted. The system's own default of 128 is a burst; who comes after waits a second.
 const BACKLOG: u32 = 4_096;
+/// Time that bringing spooled decisions back may take at the end.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Interval of housekeeping.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -194,11 +196,13 @@ impl Server {
             tracing::warn!("server.requests_cut_off");
             closing.send_replace(true);
         }
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), app.recorder.replay_some()).await
-        {
-            tracing::warn!(%error, spool.depth = app.recorder.stats().spool_depth, "server.spool_not_empty");
-        }
+        // First the replay in the background, so that the last one is the only one.
         tasks.shutdown().await;
+        let drained = tokio::time::timeout(DRAIN, app.recorder.drain()).await;
+        let depth = app.recorder.stats().spool_depth;
+        if depth > 0 {
+            tracing::warn!(?drained, spool.depth = depth, "server.spool_not_empty");
+        }
         app.store.close().await;
         tracing::info!("server.stopped");
     }
