@@ -94,10 +94,9 @@ impl Checkpointer {
         let Some(conn) = conn else { return };
         if !self.beside_server {
             copy(&conn, CHECKPOINT_ALL);
-        } else if self.shared.pages.load(Ordering::Relaxed) == 0
-            && let Err(error) = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-        {
-            tracing::warn!(%error, "store.close_may_checkpoint");
+        } else if self.shared.pages.load(Ordering::Relaxed) == 0 {
+            // Harmless if it fails: SQLite copies the log back then.
+            let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
     }
 }
