@@ -345,19 +345,27 @@ fn recover(file: &File, size: u64, path: &Path) -> std::io::Result<Position> {
             None => format::record_after(file, at, epoch, size)?,
         };
     }
-    let tail = position.tail;
-    if let Some(end) = format::claimed_end(file, tail, epoch, size)? {
-        // Torn by a crash, mostly, and then nobody was told of it; a synced one that a bad disk changed looks the same.
-        let bytes = format::read_span(file, &(tail..format::search_end(tail, size).min(end)))?;
-        let kept = damaged_path(path, epoch);
-        match append_synced(&kept, &[&bytes]) {
-            Ok(()) => {
-                tracing::warn!(kept = %kept.display(), at = tail, "spool.unreadable_record_at_the_end: a copy is kept");
-            }
-            Err(error) => tracing::error!(%error, at = tail, "spool.unreadable_record_at_the_end: no copy"),
-        }
+    if let Some(end) = format::claimed_end(file, position.tail, epoch, size)? {
+        let torn = position.tail..format::search_end(position.tail, size).min(end);
+        keep_torn(file, &torn, &damaged_path(path, epoch));
     }
     Ok(position)
+}
+
+/// Copies what begins like a record behind the last one, if that can be had, and strikes it out, so that the next start
+/// does not find it again. Torn by a crash, mostly, and then nobody was told of it; a synced one that a bad disk changed
+/// looks the same.
+fn keep_torn(file: &File, torn: &Range<u64>, copy: &Path) {
+    let at = torn.start;
+    let kept = format::read_span(file, torn)
+        .and_then(|bytes| append_synced(copy, &[&bytes]))
+        .and_then(|()| format::strike_out(file, at));
+    match kept {
+        Ok(()) => {
+            tracing::warn!(kept = %copy.display(), at, "spool.unreadable_record_at_the_end: a copy is kept");
+        }
+        Err(error) => tracing::error!(%error, at, "spool.unreadable_record_at_the_end: no copy"),
+    }
 }
 
 fn damaged_path(spool: &Path, epoch: u64) -> PathBuf {

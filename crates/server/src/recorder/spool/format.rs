@@ -107,6 +107,11 @@ pub(super) fn claimed_end(file: &File, at: u64, epoch: u64, end: u64) -> std::io
     Ok((length > 0 && read_u64(&head[8..]) == epoch).then_some(at + RECORD_HEAD as u64 + length))
 }
 
+/// Makes sure that no record begins at a position.
+pub(super) fn strike_out(file: &File, at: u64) -> std::io::Result<()> {
+    file.write_all_at(&[0; RECORD_HEAD], at)
+}
+
 /// Finds the first whole record behind one that is damaged at `at`.
 pub(super) fn record_after(file: &File, at: u64, epoch: u64, end: u64) -> std::io::Result<Option<u64>> {
     let from = at + 1;

@@ -151,6 +151,21 @@ async fn a_torn_tail_ends_the_file_and_is_written_over() {
 }
 
 #[tokio::test]
+async fn a_torn_record_is_copied_once_however_often_the_spool_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path(), SMALL).unwrap();
+    append(&spool, 0..2).await;
+    let at = positions(&spool);
+    drop(spool);
+    file(folder.path()).write_all_at(&[0; 50], at[2] - 50).unwrap();
+    let torn = text(folder.path(), "spool.bin")[span(at[1]..at[2])].to_vec();
+    for _ in 0..3 {
+        assert_eq!(waiting(&Spool::open(folder.path(), SMALL).unwrap()), rows(0..1));
+        assert_eq!(text(folder.path(), "spool-damaged-1.bin"), torn);
+    }
+}
+
+#[tokio::test]
 async fn a_file_cut_short_keeps_what_is_left_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), SMALL).unwrap();
