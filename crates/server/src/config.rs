@@ -77,7 +77,7 @@ pub struct Limits {
 }
 
 /// The settings, parsed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Where files are kept.
     pub data_dir: PathBuf,
@@ -105,8 +105,16 @@ pub struct Config {
     pub spool_bytes: u64,
     /// Known people in memory.
     pub cache_people: u64,
+    publishable_keys: KeyMap,
+    secret_keys: KeyMap,
     /// All values with their sources.
     pub values: Values,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -149,6 +157,8 @@ impl Config {
             commit_timeout: millis("NUDGE_COMMIT_TIMEOUT_MS", 1..=60_000)?,
             spool_bytes: values.number::<u64>("NUDGE_SPOOL_MIB", 1..=65_536)? * 1024 * 1024,
             cache_people: values.number("NUDGE_CACHE_PEOPLE", 1..=100_000_000)?,
+            publishable_keys: values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?,
+            secret_keys: values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?,
             values,
         })
     }
@@ -251,8 +261,8 @@ impl Keys {
         now: jiff::Timestamp,
     ) -> Result<Authenticator, ConfigError> {
         let values = &config.values;
-        let mut publishable = values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?;
-        let mut secret = values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?;
+        let mut publishable = config.publishable_keys.clone();
+        let mut secret = config.secret_keys.clone();
         if self.anon.starts_with("sb_publishable_") {
             publishable.insert("SUPABASE_ANON_KEY".into(), self.anon.clone());
         }

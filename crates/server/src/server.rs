@@ -37,6 +37,8 @@ const BACKLOG: u32 = 4_096;
 const DRAIN: Duration = Duration::from_secs(2);
 /// Interval of housekeeping.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Interval at which public keys by URL are fetched anew.
+const KEYS_REFRESH: Duration = Duration::from_secs(600);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +224,13 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
     tasks.spawn(async move { recorder.replay().await });
     let people = Arc::clone(&app.people);
     tasks.spawn(async move { people.follow_changes().await });
+    let keys_of = Arc::clone(app);
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(KEYS_REFRESH).await;
+            keys_of.auth.refresh_keys(keys_of.clock.now()).await;
+        }
+    });
     let app = Arc::clone(app);
     tasks.spawn(async move {
         let mut logged = None;
