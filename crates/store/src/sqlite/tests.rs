@@ -121,7 +121,7 @@ async fn a_panic_in_a_read_gives_its_place_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_has_not_begun_in_time_never_will_and_one_that_has_is_waited_for() {
-    let (_folder, store) = fresh(|options| options.call_deadline_ms = 50);
+    let (_folder, store) = fresh(|options| options.call_deadline_ms = 2_000);
     let (begun, has_begun) = oneshot::channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let long = tokio::spawn({
