@@ -1,4 +1,4 @@
-//! The spool: a preallocated file that takes decisions while the database cannot. [`mod@format`] says what it looks like.
+//! The spool: a preallocated file that takes decisions while the database cannot. `spool/format.rs` says what it looks like.
 //!
 //! Records are appended one after the other and synced in groups, by one thread. Bringing rows back moves `head`; when
 //! everything has been brought back, the epoch grows and appending starts again at the first byte, so what an earlier
