@@ -9,8 +9,8 @@ use nudge_store::{
     StoreError, StoredArchetype, WithRequests,
 };
 
+use super::compute;
 use super::people::People;
-use super::{compute, from_signals};
 
 /// An archetype as shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,8 +188,7 @@ impl Archetypes {
             for user in users {
                 let facts = self.facts(&user, WithRequests::Always).await?;
                 let requests = facts.requests.as_deref().unwrap_or_default();
-                let signals = nudge_engine::compute_signals(requests, now, &self.policy);
-                batch.push((user, from_signals(signals, now, &self.policy), facts.version));
+                batch.push((user, compute(requests, now, &self.policy), facts.version));
             }
             let saved = self.store.save_archetypes(batch).await?;
             stored += saved.iter().filter(|s| **s == ArchetypeSaved::Saved).count();

@@ -6,23 +6,22 @@ pub mod recommend;
 pub mod record;
 pub mod seed;
 
-use nudge_engine::{Policy, Request, Signals, classify, compute_signals};
+use nudge_engine::{Policy, Request, classify, compute_signals};
 use nudge_store::ComputedArchetype;
 
 /// Computes an archetype from requests.
 pub fn compute(requests: &[Request], now: jiff::Timestamp, policy: &Policy) -> ComputedArchetype {
-    from_signals(compute_signals(requests, now, policy), now, policy)
-}
-
-/// Computes an archetype from signals.
-pub fn from_signals(signals: Signals, now: jiff::Timestamp, policy: &Policy) -> ComputedArchetype {
+    let signals = compute_signals(requests, now, policy);
     let classification = classify(&signals, policy);
     ComputedArchetype {
         archetype: classification.archetype,
         confidence: classification.confidence,
         signals,
         reasoning: classification.reasoning(),
-        scores: serde_json::to_value(&classification.scores).unwrap_or_default(),
+        scores: serde_json::to_value(&classification.scores).unwrap_or_else(|error| {
+            tracing::error!(%error, "archetype.scores_not_serializable");
+            serde_json::Value::Null
+        }),
         policy: policy.name.clone(),
         computed_at: now,
     }
