@@ -1,13 +1,14 @@
 //! Keeps what the service knows: facts of the app, archetypes, decisions and what came of them, the audit log.
 //!
-//! [`Store`] is the contract; this is its SQLite backend, a file in WAL mode. It is the only place that knows SQL.
+//! [`Store`] is the contract, over one of two engines. This crate is the only place that knows SQL.
 //!
-//! - Reads run inline on the caller: one hop to a read-only connection, one read transaction, microseconds.
+//! - SQLite, the embedded default, a file in WAL mode: reads run inline on the caller, in one read transaction,
+//!   microseconds.
 //! - Durable writes go through one writer thread, which commits what has queued up in one transaction and answers
 //!   each caller only after the commit.
 //!
 //! Where next: [`record`] holds what goes in and out, [`fact`] the app's facts and how they are parsed, [`outcome`]
-//! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the backend.
+//! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the embedded engine.
 
 pub mod audit;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod outcome;
 pub mod record;
 pub mod rights;
 mod sqlite;
+mod store;
 
 pub use error::StoreError;
 pub use fact::{
@@ -32,4 +34,4 @@ pub use record::{
     StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
-pub use sqlite::Store;
+pub use store::Store;

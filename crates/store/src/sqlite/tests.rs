@@ -36,7 +36,7 @@ fn every_statement_can_be_prepared() {
 async fn a_full_database_takes_nothing_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
     let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
-    let store = Store::open(options).unwrap();
+    let store = SqliteStore::open(options).unwrap();
     let fill = |conn: &Connection| {
         let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).unwrap();
@@ -80,11 +80,11 @@ fn the_reads_of_a_recommendation_use_indexes_alone() {
     }
 }
 
-fn fresh(adjust: impl FnOnce(&mut StoreOptions)) -> (tempfile::TempDir, Store) {
+fn fresh(adjust: impl FnOnce(&mut StoreOptions)) -> (tempfile::TempDir, SqliteStore) {
     let folder = tempfile::tempdir().unwrap();
     let mut options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
     adjust(&mut options);
-    (folder, Store::open(options).unwrap())
+    (folder, SqliteStore::open(options).unwrap())
 }
 
 fn member(id: &str) -> FactChange {

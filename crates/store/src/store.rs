@@ -1,0 +1,332 @@
+//! The store's contract: one type, whatever engine keeps the rows.
+//!
+//! Every method does the same on each; the suite in `tests/contract` says what. Where next: `sqlite` is an engine.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use nudge_engine::{Archetype, EntityId, UserId};
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::fact::{FactChange, FactsApplied};
+use crate::options::{StoreOptions, WriterStats};
+use crate::record::{
+    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
+    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
+    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+};
+use crate::rights::{Caller, Grade, RightsError};
+use crate::sqlite::SqliteStore;
+
+/// The store. Clones share one writer and the connections.
+///
+/// Every method that touches the database fails with [`StoreError::Unavailable`] when the database cannot take or give
+/// anything now; nothing is changed then, and the same call succeeds once the fault is gone.
+#[derive(Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+/// The engine that keeps the rows.
+#[derive(Clone)]
+enum Backend {
+    Sqlite(SqliteStore),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+/// Calls the same method of whichever engine it is.
+macro_rules! on_backend {
+    ($self:ident, $store:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Sqlite($store) => $call,
+        }
+    };
+}
+
+/// Opening, closing, and figures.
+impl Store {
+    fn on_sqlite(store: SqliteStore) -> Self {
+        Self { backend: Backend::Sqlite(store) }
+    }
+
+    /// Opens the database, makes it if there is none, and brings it to the newest schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when the file cannot be opened, [`StoreError::NewerSchema`] when a newer program made it.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        SqliteStore::open(options).map(Self::on_sqlite)
+    }
+
+    /// Opens a database that exists, and brings it to the newest schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] when there is no such file, and as [`Store::open`].
+    pub fn open_existing(options: StoreOptions) -> Result<Self, StoreError> {
+        SqliteStore::open_existing(options).map(Self::on_sqlite)
+    }
+
+    /// Reads the schema's version: shows that the database answers.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn schema_version(&self) -> Result<i64, StoreError> {
+        on_backend!(self, store => store.schema_version().await)
+    }
+
+    /// Gives the number of jobs that wait for the writer.
+    pub fn queue_depth(&self) -> usize {
+        on_backend!(self, store => store.queue_depth())
+    }
+
+    /// Gives the writer's figures.
+    pub fn writer_stats(&self) -> WriterStats {
+        on_backend!(self, store => store.writer_stats())
+    }
+
+    /// Commits what is queued, copies the log back and ends the writer. Every later call is unavailable.
+    pub async fn close(&self) {
+        on_backend!(self, store => store.close().await)
+    }
+}
+
+/// What a recommendation needs.
+impl Store {
+    /// Reads all that is known of a person.
+    ///
+    /// # Errors
+    /// [`StoreError::Inconsistent`] when a row cannot be read, and as described at [`Store`].
+    pub async fn load_person(
+        &self,
+        user: &UserId,
+        with: WithRequests<'_>,
+        signal_requests: usize,
+        history_requests: u32,
+    ) -> Result<PersonFacts, StoreError> {
+        on_backend!(self, store => store.load_person(user, with, signal_requests, history_requests).await)
+    }
+
+    /// Lists the leases of a user, in ascending order.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn leases_of(&self, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
+        on_backend!(self, store => store.leases_of(user).await)
+    }
+
+    /// Reads what two people share on a night.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
+        on_backend!(self, store => store.load_night(query).await)
+    }
+
+    /// Reads a user's profile; a user without one is a member who has not opted out.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {
+        on_backend!(self, store => store.profile(user).await)
+    }
+
+    /// Writes a decision and returns after its commit. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the row breaks a constraint, and as described at [`Store`].
+    pub async fn record_decision(&self, row: impl Into<Arc<DecisionRow>>) -> Result<(), StoreError> {
+        on_backend!(self, store => store.record_decision(row.into()).await)
+    }
+
+    /// Queues a decision; the receiver gets the answer after its commit.
+    ///
+    /// # Errors
+    /// Gives the row back when the queue is full or the store closed.
+    pub fn try_enqueue_decision(
+        &self,
+        row: impl Into<Arc<DecisionRow>>,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, Arc<DecisionRow>> {
+        on_backend!(self, store => store.try_enqueue_decision(row.into()))
+    }
+
+    /// Writes decisions that could not be written in their time, in one transaction, each at most once; the answers are
+    /// in their order. What requests have told of such a decision meanwhile is added to it, at the database's time.
+    ///
+    /// # Errors
+    /// As described at [`Store`]: nothing was written. A row that breaks a constraint fails alone.
+    pub async fn replay_decisions(
+        &self,
+        rows: Vec<DecisionRow>,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        on_backend!(self, store => store.replay_decisions(rows).await)
+    }
+
+    /// Reads a decision with everything that came of it.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn decision(&self, id: Uuid) -> Result<Option<StoredDecision>, StoreError> {
+        on_backend!(self, store => store.decision(id).await)
+    }
+}
+
+/// Archetypes and the audit log.
+impl Store {
+    /// Stores a computed archetype, if nothing has changed since the facts were read.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn save_archetype(
+        &self,
+        user: UserId,
+        computed: ComputedArchetype,
+        version: FactsVersion,
+    ) -> Result<ArchetypeSaved, StoreError> {
+        on_backend!(self, store => store.save_archetype(user, computed, version).await)
+    }
+
+    /// Stores computed archetypes in one transaction; the answers are in the order given.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn save_archetypes(
+        &self,
+        many: Vec<(UserId, ComputedArchetype, FactsVersion)>,
+    ) -> Result<Vec<ArchetypeSaved>, StoreError> {
+        on_backend!(self, store => store.save_archetypes(many).await)
+    }
+
+    /// Makes an admin's change and its audit entry, both or neither.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the audit log takes no entry, and as described at [`Store`].
+    pub async fn change_archetype(
+        &self,
+        user: UserId,
+        change: ArchetypeChange,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<ArchetypeChanged, StoreError> {
+        on_backend!(self, store => store.change_archetype(user, change, actor, now).await)
+    }
+
+    /// Counts the stored archetypes by type.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn archetype_counts(&self) -> Result<Vec<(Archetype, u64)>, StoreError> {
+        on_backend!(self, store => store.archetype_counts().await)
+    }
+
+    /// Lists at most `limit` people after a user, by id: everybody with a request, a membership or a profile who has not
+    /// opted out.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn people_after(
+        &self,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        on_backend!(self, store => store.people_after(after, limit).await)
+    }
+
+    /// Inserts a finished run into `archetype_job_logs`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for an id that is there already, and as described at [`Store`].
+    pub async fn insert_run(&self, run: RunRow) -> Result<(), StoreError> {
+        on_backend!(self, store => store.insert_run(run).await)
+    }
+
+    /// Reads the whole audit log and reports the first entry that breaks its chain; with `expect_head` also a log whose
+    /// newest entry is another.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn verify_audit(&self, expect_head: Option<&str>) -> Result<AuditReport, StoreError> {
+        on_backend!(self, store => store.verify_audit(expect_head).await)
+    }
+
+    /// Reads the hash of the newest audit entry.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn audit_head(&self) -> Result<Option<String>, StoreError> {
+        on_backend!(self, store => store.audit_head().await)
+    }
+}
+
+/// Outcomes, facts, and who has to forget what.
+impl Store {
+    /// Appends outcomes and adds them up into their decisions, all of a call or nothing.
+    ///
+    /// # Errors
+    /// [`OutcomeError::NotYours`] before [`OutcomeError::Impossible`], each naming the first such event; else as described
+    /// at [`Store`].
+    pub async fn record_outcomes(
+        &self,
+        reporter: OutcomeReporter,
+        events: Vec<OutcomeEvent>,
+        now: Timestamp,
+    ) -> Result<OutcomesRecorded, OutcomeError> {
+        on_backend!(self, store => store.record_outcomes(reporter, events, now).await)
+    }
+
+    /// Applies changes of facts in their order, all of a call or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when a row breaks a constraint, and as described at [`Store`].
+    pub async fn apply_facts(
+        &self,
+        changes: Vec<FactChange>,
+        now: Timestamp,
+    ) -> Result<FactsApplied, StoreError> {
+        on_backend!(self, store => store.apply_facts(changes, now).await)
+    }
+
+    /// Reads whose cached facts have gone out of date since a number of the feed, and the feed's newest number.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn changes_since(&self, revision: i64) -> Result<(i64, Option<Changed>), StoreError> {
+        on_backend!(self, store => store.changes_since(revision).await)
+    }
+
+    /// Reads the feed's newest number.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn changes_head(&self) -> Result<i64, StoreError> {
+        on_backend!(self, store => store.changes_head().await)
+    }
+
+    /// Reads the rows of an exposed table that a caller may see, in the order of its key.
+    ///
+    /// # Errors
+    /// [`RightsError::Denied`] without the privilege, [`RightsError::UnknownTable`] for a table that is not exposed.
+    pub async fn rows_as(
+        &self,
+        caller: &Caller,
+        table: &str,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<Map<String, Value>>, RightsError> {
+        on_backend!(self, store => store.rows_as(caller, table, limit, offset).await)
+    }
+
+    /// Ranks a caller by the role that their profile gives them now.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {
+        on_backend!(self, store => store.grade(caller).await)
+    }
+}
