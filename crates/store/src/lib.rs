@@ -11,10 +11,12 @@
 //! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the embedded engine.
 
 pub mod audit;
+pub mod catalog;
 pub mod error;
 pub mod fact;
 pub mod options;
 pub mod outcome;
+pub mod query;
 pub mod record;
 pub mod rights;
 mod sqlite;
@@ -25,8 +27,9 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
-pub use options::{StoreOptions, WriterStats};
+pub use options::{ReadLimits, StoreOptions, WriterStats};
 pub use outcome::Outcome;
+pub use query::{ReadAnswer, ReadError, ReadQuery};
 pub use record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
     DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,

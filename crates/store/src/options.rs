@@ -1,6 +1,9 @@
 //! How a store is opened, and what it says of itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::rights::Caller;
 
 /// How a store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,49 @@ pub struct StoreOptions {
     pub call_deadline_ms: u64,
     /// A server has the same file open: copying the write-ahead log back is left to it.
     pub beside_server: bool,
+    /// How much reads on behalf of callers may take.
+    pub reads: ReadLimits,
+}
+
+/// How much reads on behalf of callers may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Greatest number of such reads at a time; they have connections of their own.
+    pub places: usize,
+    /// How many of them may count.
+    pub counting: usize,
+    /// How long a read waits for its place.
+    pub wait_ms: u64,
+    /// How long a read for an anonymous caller may take.
+    pub anonymous_ms: u64,
+    /// How long a read for a user may take.
+    pub user_ms: u64,
+    /// How long a read for the service may take.
+    pub service_ms: u64,
+}
+
+impl ReadLimits {
+    /// Gives the time that a caller's read may take.
+    pub fn time_limit(&self, caller: &Caller) -> Duration {
+        Duration::from_millis(match caller {
+            Caller::Anonymous => self.anonymous_ms,
+            Caller::User(_) => self.user_ms,
+            Caller::Service => self.service_ms,
+        })
+    }
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            places: 4,
+            counting: 2,
+            wait_ms: 2_000,
+            anonymous_ms: 3_000,
+            user_ms: 8_000,
+            service_ms: 30_000,
+        }
+    }
 }
 
 impl StoreOptions {
@@ -49,6 +95,7 @@ impl Default for StoreOptions {
             gather_micros: 150,
             call_deadline_ms: 10_000,
             beside_server: false,
+            reads: ReadLimits::default(),
         }
     }
 }

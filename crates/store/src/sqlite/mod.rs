@@ -1,6 +1,7 @@
 //! The SQLite backend: one file in WAL mode, a pool of readers, one writer.
 //!
-//! Where next: `writer.rs` for how writes become durable, `pool.rs` for reads, `person.rs` and `night.rs` for what one
+//! Where next: `writer.rs` for how writes become durable, `pool.rs` for reads, `reads.rs` for those on behalf of
+//! callers, `person.rs` and `night.rs` for what one
 //! recommendation needs, `migration.rs` for the schema.
 
 mod archetype;
@@ -11,11 +12,14 @@ mod connection;
 mod convert;
 mod decision;
 mod fact;
+mod function;
 mod migration;
 mod night;
 mod outcome;
 mod person;
 mod pool;
+mod query;
+mod reads;
 mod rights;
 mod run;
 #[cfg(test)]
@@ -27,20 +31,22 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use nudge_engine::{Archetype, EntityId, UserId};
 use rusqlite::Connection;
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
 use crate::options::{StoreOptions, WriterStats};
+use crate::query::plan::Plan;
+use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
     DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
     OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
-use crate::rights::{Caller, Grade, RightsError};
+use crate::rights::{Caller, Grade};
 use pool::Pool;
+use reads::Reads;
 use writer::Writer;
 
 /// The store on SQLite; its methods are those of [`crate::Store`]. Clones share one writer and one pool of readers.
@@ -51,6 +57,7 @@ pub(crate) struct SqliteStore {
 
 struct Inner {
     pool: Pool,
+    reads: Arc<Reads>,
     writer: Writer,
 }
 
@@ -67,7 +74,8 @@ impl SqliteStore {
     fn open_with(options: StoreOptions, create: bool) -> Result<Self, StoreError> {
         let conn = connection::set_up(&options, create)?;
         let writer = Writer::start(conn, options.clone())?;
-        Ok(Self { inner: Arc::new(Inner { pool: Pool::new(options), writer }) })
+        let reads = Arc::new(Reads::new(options.clone()));
+        Ok(Self { inner: Arc::new(Inner { pool: Pool::new(options), reads, writer }) })
     }
 
     pub(crate) async fn schema_version(&self) -> Result<i64, StoreError> {
@@ -85,6 +93,7 @@ impl SqliteStore {
     pub(crate) async fn close(&self) {
         let thread = self.inner.writer.close().await;
         self.inner.pool.close();
+        self.inner.reads.close();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -236,15 +245,8 @@ impl SqliteStore {
         self.inner.pool.read(change::head)
     }
 
-    pub(crate) async fn rows_as(
-        &self,
-        caller: &Caller,
-        table: &str,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<Map<String, Value>>, RightsError> {
-        let (caller, table) = (caller.clone(), table.to_owned());
-        self.read_at_length(move |conn| rights::rows(conn, &caller, &table, limit, offset)).await
+    pub(crate) async fn read_as(&self, caller: Caller, plan: Plan) -> Result<ReadAnswer, ReadError> {
+        Arc::clone(&self.inner.reads).read(caller, plan).await
     }
 
     pub(crate) async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {
