@@ -9,6 +9,7 @@ use nudge_engine::{Archetype, EntityId, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::catalog::{TABLES, Table};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
 use crate::options::{StoreOptions, WriterStats};
@@ -322,6 +323,16 @@ impl Store {
         }
         let plan = Plan::of(query)?;
         on_backend!(self, store => store.read_as(caller.clone(), plan).await)
+    }
+
+    /// Lists the tables that are exposed to callers.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn exposed_tables(&self) -> Result<Vec<&'static Table>, ReadError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(TABLES.iter().collect()),
+        }
     }
 
     /// Ranks a caller by the role that their profile gives them now.

@@ -14,4 +14,5 @@ mod limits;
 mod outcomes;
 mod recommendations;
 mod recorder;
+mod rest;
 mod support;

@@ -8,5 +8,6 @@ mod decision;
 mod durability;
 mod fact;
 mod outcome;
+mod reads;
 mod rights;
 mod support;
