@@ -413,10 +413,10 @@ BEGIN
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.%I TO service_role', fact);
     EXECUTE format('CREATE POLICY %I ON public.%I FOR SELECT TO authenticated USING ((%s) OR (SELECT private.is_admin()))',
       fact || '_select', fact, CASE fact
-        WHEN 'profiles' THEN 'id = (SELECT auth.jwt() ->> ''sub'')'
+        WHEN 'profiles' THEN 'id = (SELECT (SELECT auth.jwt()) ->> ''sub'')'
         WHEN 'leases' THEN 'id = ANY ((SELECT private.my_leases())::text[])'
         WHEN 'date_change_requests' THEN
-          'requester_id = (SELECT auth.jwt() ->> ''sub'') OR receiver_id = (SELECT auth.jwt() ->> ''sub'')'
+          'requester_id = (SELECT (SELECT auth.jwt()) ->> ''sub'') OR receiver_id = (SELECT (SELECT auth.jwt()) ->> ''sub'')'
         ELSE 'lease_id = ANY ((SELECT private.my_leases())::text[])'
       END);
     EXECUTE format('CREATE POLICY %I ON public.%I TO service_role USING (true) WITH CHECK (true)',

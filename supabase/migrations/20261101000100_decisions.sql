@@ -268,7 +268,8 @@ GRANT EXECUTE ON FUNCTION nudge.first_id(timestamptz), nudge.partition_name(text
   nudge.make_partition(text, date), nudge.missing_partitions(integer), nudge.drop_partition(text, date)
   TO service_role;
 
--- Rights: users their own rows, admins all, the service everything.
+-- Rights: users their own rows, admins all, the service everything. What does not depend on the row is in (SELECT …), so that
+-- it is computed once; the inner one is the form that Supabase's advisor knows.
 
 ALTER TABLE public.user_archetypes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.recommendation_logs ENABLE ROW LEVEL SECURITY;
@@ -279,14 +280,14 @@ GRANT SELECT ON public.user_archetypes, public.recommendation_logs, public.recom
 GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_archetypes, public.recommendation_logs, public.recommendation_events
   TO service_role;
 CREATE POLICY user_archetypes_select ON public.user_archetypes FOR SELECT TO authenticated
-  USING (user_id = (SELECT auth.jwt() ->> 'sub') OR (SELECT private.is_admin()));
+  USING (user_id = (SELECT (SELECT auth.jwt()) ->> 'sub') OR (SELECT private.is_admin()));
 CREATE POLICY user_archetypes_service ON public.user_archetypes TO service_role USING (true) WITH CHECK (true);
 CREATE POLICY recommendation_logs_select ON public.recommendation_logs FOR SELECT TO authenticated
-  USING (user_id = (SELECT auth.jwt() ->> 'sub') OR (SELECT private.is_admin()));
+  USING (user_id = (SELECT (SELECT auth.jwt()) ->> 'sub') OR (SELECT private.is_admin()));
 CREATE POLICY recommendation_logs_service ON public.recommendation_logs TO service_role
   USING (true) WITH CHECK (true);
 CREATE POLICY recommendation_events_select ON public.recommendation_events FOR SELECT TO authenticated
-  USING (user_id = (SELECT auth.jwt() ->> 'sub') OR (SELECT private.is_admin()));
+  USING (user_id = (SELECT (SELECT auth.jwt()) ->> 'sub') OR (SELECT private.is_admin()));
 CREATE POLICY recommendation_events_service ON public.recommendation_events TO service_role
   USING (true) WITH CHECK (true);
 
