@@ -13,6 +13,7 @@
 pub mod audit;
 pub mod error;
 pub mod fact;
+mod format;
 pub mod options;
 pub mod outcome;
 mod postgres;
@@ -26,8 +27,10 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
-pub use options::{StoreOptions, WriterStats};
+pub use options::{PostgresOptions, StoreOptions, WriterStats};
 pub use outcome::Outcome;
+pub use postgres::Role;
+pub use postgres::dsn::{Dsn, DsnError};
 pub use record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
     DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,
