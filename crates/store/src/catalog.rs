@@ -9,6 +9,8 @@
 pub enum ColumnType {
     /// `text COLLATE "C"`: compared and ordered by bytes.
     Text,
+    /// `uuid`: on SQLite its lower-case text.
+    Uuid,
     /// `integer`.
     Integer,
     /// `bigint`.
@@ -37,6 +39,7 @@ impl ColumnType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
+            Self::Uuid => "uuid",
             Self::Integer => "integer",
             Self::BigInt => "bigint",
             Self::Numeric { .. } => "numeric",
@@ -84,7 +87,7 @@ pub fn table(name: &str) -> Option<&'static Table> {
     TABLES.iter().find(|table| table.name == name)
 }
 
-use ColumnType::{BigInt, Boolean, Date, Double, Integer, Json, Text, TextArray, Timestamp};
+use ColumnType::{BigInt, Boolean, Date, Double, Integer, Json, Text, TextArray, Timestamp, Uuid};
 
 /// Dollars.
 const MONEY: ColumnType = ColumnType::Numeric { scale: 2 };
@@ -126,14 +129,14 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "recommendation_logs",
         columns: &[
-            always("id", Text),
+            always("id", Uuid),
             always("user_id", Text),
             maybe("roommate_id", Text),
             maybe("lease_id", Text),
             always("target_date", Date),
             always("primary_recommendation", Text),
             always("archetype_type", Text),
-            always("archetype_confidence", CONFIDENCE),
+            always("archetype_confidence", Double),
             always("days_until_checkin", Integer),
             always("urgency_level", Text),
             always("options", Json),
@@ -142,7 +145,7 @@ pub const TABLES: &[Table] = &[
             always("policy", Text),
             always("personalized", Boolean),
             always("propensity", Double),
-            always("confidence", CONFIDENCE),
+            always("confidence", Double),
             maybe("user_selected", Text),
             maybe("time_to_decision_seconds", Double),
             maybe("followed_recommendation", Boolean),
@@ -163,7 +166,7 @@ pub const TABLES: &[Table] = &[
         name: "recommendation_events",
         columns: &[
             always("user_id", Text),
-            always("recommendation_id", Text),
+            always("recommendation_id", Uuid),
             always("event", Text),
             always("occurrence", Text),
             maybe("transaction_type", Text),
@@ -193,12 +196,12 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "archetype_job_logs",
         columns: &[
-            always("id", Text),
+            always("id", Uuid),
             always("job_type", Text),
             always("status", Text),
-            always("processed_count", Integer),
-            always("updated_count", Integer),
-            always("failed_count", Integer),
+            always("processed_count", BigInt),
+            always("updated_count", BigInt),
+            always("failed_count", BigInt),
             maybe("cursor", Text),
             maybe("heartbeat_at", Timestamp),
             maybe("duration_ms", BigInt),
@@ -212,7 +215,7 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "edge_function_logs",
         columns: &[
-            always("id", Text),
+            always("id", Uuid),
             always("function_name", Text),
             always("method", Text),
             always("status", Integer),

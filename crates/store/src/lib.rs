@@ -14,8 +14,11 @@ pub mod audit;
 pub mod catalog;
 pub mod error;
 pub mod fact;
+mod format;
+mod gate;
 pub mod options;
 pub mod outcome;
+mod postgres;
 pub mod query;
 pub mod record;
 pub mod rights;
@@ -27,8 +30,10 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
-pub use options::{ReadLimits, StoreOptions, WriterStats};
+pub use options::{PostgresOptions, ReadLimits, StoreOptions, WriterStats};
 pub use outcome::Outcome;
+pub use postgres::Role;
+pub use postgres::dsn::{Dsn, DsnError};
 pub use query::{ReadAnswer, ReadError, ReadQuery};
 pub use record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,

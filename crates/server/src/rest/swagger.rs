@@ -100,7 +100,7 @@ fn definition(table: &Table) -> Value {
 fn property(column_type: ColumnType) -> Value {
     let format = column_type.name();
     match column_type {
-        ColumnType::Text | ColumnType::Date | ColumnType::Timestamp => {
+        ColumnType::Text | ColumnType::Uuid | ColumnType::Date | ColumnType::Timestamp => {
             json!({ "type": "string", "format": format })
         }
         ColumnType::Integer | ColumnType::BigInt => json!({ "type": "integer", "format": format }),

@@ -40,6 +40,7 @@ impl Operand {
         let name = column_type.name();
         Ok(match column_type {
             ColumnType::Text => Self::Text(text.to_owned()),
+            ColumnType::Uuid => Self::Text(uuid(text).ok_or_else(|| invalid(name))?),
             ColumnType::Integer => Self::Integer(integer(text, name, i32::MIN.into(), i32::MAX.into())?),
             ColumnType::BigInt => Self::Integer(integer(text, name, i64::MIN, i64::MAX)?),
             ColumnType::Numeric { .. } => {
@@ -106,6 +107,31 @@ pub(crate) fn double(text: &str) -> Result<f64, ReadError> {
     if number.is_finite() && !vanished { Ok(number) } else { Err(range()) }
 }
 
+/// Reads a UUID as PostgreSQL does: a hyphen may follow every four digits, braces may surround it.
+fn uuid(text: &str) -> Option<String> {
+    let inside = match text.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}')?,
+        None => text,
+    };
+    let mut digits = String::with_capacity(36);
+    let mut count = 0;
+    let mut chars = inside.chars().peekable();
+    while let Some(c) = chars.next() {
+        if !c.is_ascii_hexdigit() || count == 32 {
+            return None;
+        }
+        digits.push(c.to_ascii_lowercase());
+        count += 1;
+        if count % 4 == 0 && count < 32 && chars.peek() == Some(&'-') {
+            chars.next();
+        }
+        if matches!(count, 8 | 12 | 16 | 20) {
+            digits.push('-');
+        }
+    }
+    (count == 32).then_some(digits)
+}
+
 /// Reads a truth value: PostgreSQL takes whole words and their beginnings, as far as they are clear.
 pub(crate) fn boolean(trimmed: &str) -> Option<bool> {
     let word = trimmed.to_ascii_lowercase();
@@ -163,6 +189,13 @@ mod tests {
             ("of", T::Boolean, "false"),
             ("o", T::Boolean, "22P02 invalid input syntax for type boolean: \"o\""),
             ("", T::Boolean, "22P02 invalid input syntax for type boolean: \"\""),
+            ("{A0EEBC999C0B4EF8-bb6d6bb9bd380a11}", T::Uuid, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+            ("a0eebc99", T::Uuid, "22P02 invalid input syntax for type uuid: \"a0eebc99\""),
+            (
+                "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1-1",
+                T::Uuid,
+                "22P02 invalid input syntax for type uuid: \"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1-1\"",
+            ),
             ("2026-03-15", T::Date, "2026-03-15"),
             ("now", T::Date, "22007 invalid input syntax for type date: \"now\""),
             ("2026-02-30", T::Date, "22007 invalid input syntax for type date: \"2026-02-30\""),

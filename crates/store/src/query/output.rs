@@ -105,6 +105,15 @@ impl Writer {
         }
     }
 
+    /// Adds the next value of a row, a text.
+    pub(crate) fn quoted(&mut self, text: &str) {
+        let mut json = String::with_capacity(text.len() + 2);
+        // Writing to a string cannot fail.
+        if write_string(&mut json, text).is_ok() {
+            self.printed(Some(&json));
+        }
+    }
+
     /// Adds the next value of a row.
     pub(crate) fn cell(&mut self, cell: Cell) {
         if cell == Cell::Null {

@@ -174,7 +174,7 @@ fn cell(
             Cell::Numeric(Decimal::parse(&digits).map_err(|_| unreadable())?)
         }
         (ValueRef::Real(number), ColumnType::Double) => Cell::Double(number),
-        (ValueRef::Text(bytes), ColumnType::Text) => Cell::Text(text(bytes)?),
+        (ValueRef::Text(bytes), ColumnType::Text | ColumnType::Uuid) => Cell::Text(text(bytes)?),
         (ValueRef::Text(bytes), ColumnType::Date) => Cell::Date(text(bytes)?),
         (ValueRef::Text(bytes), ColumnType::Timestamp) => Cell::Timestamp(text(bytes)?),
         (ValueRef::Text(bytes), ColumnType::Json) => {

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::convert::{Within, statements};
 use super::{connection, function, query};
 use crate::error::StoreError;
+use crate::gate::Gate;
 use crate::options::StoreOptions;
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
@@ -78,25 +78,18 @@ struct Reader {
 /// The connections of such reads.
 pub(super) struct Reads {
     options: StoreOptions,
-    places: Arc<Semaphore>,
-    counting: Arc<Semaphore>,
+    gate: Gate,
     idle: Mutex<Vec<Reader>>,
 }
 
 impl Reads {
     pub(super) fn new(options: StoreOptions) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(options.reads.places.max(1))),
-            counting: Arc::new(Semaphore::new(options.reads.counting.max(1))),
-            idle: Mutex::default(),
-            options,
-        }
+        Self { gate: Gate::new(&options.reads), idle: Mutex::default(), options }
     }
 
     /// Closes the idle connections and refuses every later read.
     pub(super) fn close(&self) {
-        self.places.close();
-        self.counting.close();
+        self.gate.close();
         self.lock().clear();
     }
 
@@ -105,35 +98,18 @@ impl Reads {
     /// # Errors
     /// [`ReadError::Busy`] when no connection became free in time, [`ReadError::Timeout`] when the read took too long.
     pub(super) async fn read(self: Arc<Self>, caller: Caller, plan: Plan) -> Result<ReadAnswer, ReadError> {
-        let places = self.take_places(plan.count.is_some()).await?;
+        let place = self.gate.enter(plan.count.is_some()).await?;
         let limit = self.options.reads.time_limit(&caller);
         let watch = Watch::until(Instant::now() + limit);
         let abandon = Abandon(Arc::clone(&watch));
         let read = move || {
             let answer = self.run(&watch, |conn| query::read(conn, &caller, &plan));
-            drop(places);
+            drop(place);
             answer
         };
         let joined = tokio::task::spawn_blocking(read).await;
         drop(abandon);
         joined.unwrap_or_else(|error| Err(StoreError::Statement { detail: error.to_string() }.into()))
-    }
-
-    /// Waits for a place, and first for one among those that count.
-    async fn take_places(&self, counts: bool) -> Result<Vec<OwnedSemaphorePermit>, ReadError> {
-        let take = async {
-            let mut taken = Vec::with_capacity(2);
-            if counts {
-                taken.push(Arc::clone(&self.counting).acquire_owned().await?);
-            }
-            taken.push(Arc::clone(&self.places).acquire_owned().await?);
-            Ok::<_, tokio::sync::AcquireError>(taken)
-        };
-        match tokio::time::timeout(Duration::from_millis(self.options.reads.wait_ms), take).await {
-            Ok(Ok(taken)) => Ok(taken),
-            Ok(Err(_)) => Err(StoreError::Unavailable { detail: "the store is closed".into() }.into()),
-            Err(_) => Err(ReadError::Busy),
-        }
     }
 
     /// Runs a read in one read transaction. A connection that did not end it is thrown away, and so is one whose read
@@ -153,7 +129,7 @@ impl Reads {
         let over = watch.is_over();
         // The end of the transaction is not hurried.
         reader.clock.set(Watch::until(Instant::now() + Duration::from_secs(60)));
-        if run(&reader.conn, END_READ).is_ok() && !self.places.is_closed() {
+        if run(&reader.conn, END_READ).is_ok() && !self.gate.is_closed() {
             self.lock().push(reader);
         }
         match result {

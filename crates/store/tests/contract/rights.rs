@@ -55,8 +55,8 @@ fn the_matrix_is_that_of_the_specification() {
 }
 
 /// Rows of ann, of bob, and of nobody, in every table.
-async fn populated() -> Fixture {
-    let f = Fixture::new();
+async fn populated(engine: Engine) -> Fixture {
+    let f = Fixture::new(engine).await;
     f.facts([
         profile("ann", None, None),
         profile("bob", None, None),
@@ -111,7 +111,7 @@ async fn populated() -> Fixture {
     f.store.insert_run(run).await.unwrap();
     let log = "INSERT INTO edge_function_logs (id, function_name, method, status, response_time_ms, request_id, created_at)
       VALUES ('01980000-0000-7000-8000-000000000001', 'x', 'GET', 200, 1, 'r', '2026-03-01T13:00:00.000000Z')";
-    f.raw().execute(log, []).unwrap();
+    f.sql(log, log).await.unwrap();
     f
 }
 
@@ -126,9 +126,8 @@ async fn rows(f: &Fixture, caller: &Caller, query: &ReadQuery) -> Vec<serde_json
     rows
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_caller_reads_the_rows_of_the_matrix() {
-    let f = populated().await;
+async fn each_caller_reads_the_rows_of_the_matrix(engine: Engine) {
+    let f = populated(engine).await;
     // Table, rows of ann, all rows.
     for (table, own, all) in [
         ("user_archetypes", 1, 2),
@@ -169,9 +168,8 @@ async fn each_caller_reads_the_rows_of_the_matrix() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_filter_widens_what_a_caller_sees() {
-    let f = populated().await;
+async fn no_filter_widens_what_a_caller_sees(engine: Engine) {
+    let f = populated(engine).await;
     let test = |column: &str, test: Test, negated| Filter::Test {
         field: Field { column: column.into(), path: vec![] },
         negated,
@@ -188,18 +186,16 @@ async fn no_filter_widens_what_a_caller_sees() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_demoted_admin_loses_the_rank_at_once() {
-    let f = populated().await;
+async fn a_demoted_admin_loses_the_rank_at_once(engine: Engine) {
+    let f = populated(engine).await;
     let root = Caller::User(user("root"));
     assert_eq!(f.store.grade(&root).await.unwrap(), Grade::Admin);
     f.facts([profile("root", Some(ProfileRole::Member), None)]).await;
     assert_eq!(rows(&f, &root, &all_of("profiles")).await.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_are_printed_as_postgresql_prints_them() {
-    let f = populated().await;
+async fn rows_are_printed_as_postgresql_prints_them(engine: Engine) {
+    let f = populated(engine).await;
     let answer = f.store.read_as(&Caller::User(user("ann")), &all_of("lease_nights")).await.unwrap();
     assert_eq!(
         String::from_utf8(answer.body).unwrap(),
@@ -224,3 +220,10 @@ async fn rows_are_printed_as_postgresql_prints_them() {
     let text = String::from_utf8(answer.body).unwrap();
     assert!(text.contains(confidence) && text.contains(r#""updated_at":"2026-03-01T13:00:00"#), "{text}");
 }
+
+on_both!(
+    each_caller_reads_the_rows_of_the_matrix,
+    a_demoted_admin_loses_the_rank_at_once,
+    no_filter_widens_what_a_caller_sees,
+    rows_are_printed_as_postgresql_prints_them,
+);
