@@ -29,8 +29,8 @@ pub use options::{StoreOptions, WriterStats};
 pub use outcome::Outcome;
 pub use record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,
-    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
+    DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow,
+    OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
     StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
