@@ -10,6 +10,7 @@ mod checkpoint;
 mod connection;
 mod convert;
 mod decision;
+mod decision_index;
 mod fact;
 mod migration;
 mod night;

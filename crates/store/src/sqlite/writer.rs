@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
 use super::convert::{Within, statements};
-use super::{connection, decision};
+use super::{connection, decision, decision_index};
 use crate::error::StoreError;
 use crate::options::{StoreOptions, WriterStats};
 use crate::record::DecisionRow;
@@ -324,7 +324,7 @@ fn run_jobs(
             return Err(unavailable("the transaction was rolled back by the database"));
         }
     }
-    Ok(())
+    decision_index::keep_up(conn)
 }
 
 /// Runs a part of a job; a panic of it is an error of it.
