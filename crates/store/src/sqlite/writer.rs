@@ -32,7 +32,7 @@ statements! {
 }
 
 /// The writer waits for more jobs for this share of a commit's time, and so often; `gather_micros` limits each wait.
-const GATHER_SHARE: u64 = 32;
+const GATHER_SHARE: u64 = 4;
 const GATHER_ROUNDS: usize = 2;
 
 /// The answer to a plain decision.
