@@ -15,6 +15,7 @@ pub mod error;
 pub mod fact;
 pub mod options;
 pub mod outcome;
+mod postgres;
 pub mod record;
 pub mod rights;
 mod sqlite;
