@@ -33,8 +33,8 @@ pub use postgres::Role;
 pub use postgres::dsn::{Dsn, DsnError};
 pub use record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,
-    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
+    DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow,
+    OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
     StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};

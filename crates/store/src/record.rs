@@ -206,6 +206,15 @@ pub struct NightRow {
     pub demand_ten_thousandths: i64,
 }
 
+/// A night of a lease and its date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatedNight {
+    /// The date.
+    pub night: Date,
+    /// The rest of the row.
+    pub row: NightRow,
+}
+
 /// One decision, one row of `recommendation_logs`. JSON columns are given as serialized text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRow {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -17,8 +18,8 @@ use crate::options::{PostgresOptions, StoreOptions, WriterStats};
 use crate::postgres::{PostgresStore, Role};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
+    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use crate::sqlite::SqliteStore;
@@ -171,6 +172,19 @@ impl Store {
     /// As [`Store::load_person`].
     pub async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
         on_backend!(self, store => store.load_night(query).await)
+    }
+
+    /// Reads the nights of a lease from a date to another, both included, by date.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        on_backend!(self, store => store.nights_between(lease, first, last).await)
     }
 
     /// Reads a user's profile; a user without one is a member who has not opted out.

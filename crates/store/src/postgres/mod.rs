@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -46,8 +47,8 @@ use crate::fact::{FactChange, FactsApplied};
 use crate::options::{PostgresOptions, WriterStats};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
+    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use connect::Connector;
@@ -175,6 +176,15 @@ impl PostgresStore {
 
     pub(crate) async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
         night::load(&self.inner.lanes, query).await
+    }
+
+    pub(crate) async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        night::between(&self.inner.lanes, lease, first, last).await
     }
 
     pub(crate) async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {

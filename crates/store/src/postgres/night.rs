@@ -1,16 +1,24 @@
 //! The reads of leases and nights: what two people share on a date.
 
+use std::collections::BTreeSet;
+
 use jiff::ToSpan;
 use jiff::civil::Date;
 use nudge_engine::{EntityId, UserId};
+use tokio_postgres::Row;
 
-use super::convert::{Day, get, parsed, parsed_opt, statements, unavailable};
+use super::convert::{Day, day, get, parsed, parsed_opt, statements, unavailable};
 use super::lanes::Lanes;
+use super::pool::Transaction;
 use crate::error::StoreError;
-use crate::record::{NightFacts, NightQuery, NightRow};
+use crate::record::{DatedNight, NightFacts, NightQuery, NightRow};
 
 statements! {
     SELECT_LEASES [TEXT] = "SELECT DISTINCT lease_id FROM nudge.lease_members WHERE user_id = $1 ORDER BY lease_id";
+    SELECT_MEMBERS [TEXT_ARRAY] = "SELECT DISTINCT user_id FROM nudge.lease_members WHERE lease_id = ANY ($1)";
+    SELECT_NIGHTS [TEXT, DATE, DATE] = "SELECT night, held_by, round(base_price * 100)::bigint,
+        round(market_demand * 10000)::bigint
+      FROM nudge.lease_nights WHERE lease_id = $1 AND night BETWEEN $2 AND $3 ORDER BY night";
     /// Of the shared leases ($1, ascending) the first that has the night ($2), else the first ($3). $4: the requester.
     /// $5 and $6: the days around. $7: today.
     SELECT_NIGHT [TEXT_ARRAY, DATE, TEXT, TEXT, DATE, DATE, DATE] = "SELECT n.lease_id, n.held_by,
@@ -32,6 +40,39 @@ const MEMBERS: &str = "lease_members";
 pub(super) async fn leases_of(lanes: &Lanes, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
     let rows = lanes.query(MEMBERS, &SELECT_LEASES, &[&user.as_str()]).await?;
     rows.iter().map(|row| parsed(row, 0, MEMBERS, EntityId::parse)).collect()
+}
+
+/// Lists the tenants of leases.
+pub(super) async fn members_of(
+    transaction: &Transaction<'_>,
+    leases: &BTreeSet<EntityId>,
+) -> Result<Vec<UserId>, StoreError> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let leases: Vec<&str> = leases.iter().map(EntityId::as_str).collect();
+    let rows = transaction.query(MEMBERS, &SELECT_MEMBERS, &[&leases]).await?;
+    rows.iter().map(|row| parsed(row, 0, MEMBERS, UserId::parse)).collect()
+}
+
+/// Reads the nights of a lease from a date to another, both included, by date.
+pub(super) async fn between(
+    lanes: &Lanes,
+    lease: &EntityId,
+    first: Date,
+    last: Date,
+) -> Result<Vec<DatedNight>, StoreError> {
+    let rows = lanes.query(TABLE, &SELECT_NIGHTS, &[&lease.as_str(), &Day(first), &Day(last)]).await?;
+    rows.iter().map(|row| Ok(DatedNight { night: day(row, 0, TABLE)?, row: night_row(row)? })).collect()
+}
+
+/// Reads what a night is beside its date: holder, price and demand in the columns 1 to 3.
+fn night_row(row: &Row) -> Result<NightRow, StoreError> {
+    Ok(NightRow {
+        held_by: parsed_opt(row, 1, TABLE, UserId::parse)?,
+        base_price_cents: get(row, 2, TABLE)?,
+        demand_ten_thousandths: get(row, 3, TABLE)?,
+    })
 }
 
 /// Reads the night, in one statement.
@@ -59,14 +100,7 @@ pub(super) async fn load(lanes: &Lanes, query: &NightQuery<'_>) -> Result<NightF
         .await?;
     let row = rows.first().ok_or_else(|| unavailable("the read of a night gave no row"))?;
     let found = parsed_opt(row, 0, TABLE, EntityId::parse)?;
-    let night = match &found {
-        Some(_) => Some(NightRow {
-            held_by: parsed_opt(row, 1, TABLE, UserId::parse)?,
-            base_price_cents: get(row, 2, TABLE)?,
-            demand_ten_thousandths: get(row, 3, TABLE)?,
-        }),
-        None => None,
-    };
+    let night = found.is_some().then(|| night_row(row)).transpose()?;
     let offerable = u32::try_from(get::<i64>(row, 4, TABLE)?).unwrap_or(u32::MAX);
     Ok(NightFacts {
         lease_id: Some(found.unwrap_or_else(|| first.clone())),

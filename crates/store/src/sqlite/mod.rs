@@ -10,6 +10,7 @@ mod checkpoint;
 mod connection;
 mod convert;
 mod decision;
+mod decision_index;
 mod fact;
 mod migration;
 mod night;
@@ -25,6 +26,7 @@ mod writer;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use rusqlite::Connection;
 use serde_json::{Map, Value};
@@ -36,8 +38,8 @@ use crate::fact::{FactChange, FactsApplied};
 use crate::options::{StoreOptions, WriterStats};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
+    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use pool::Pool;
@@ -116,6 +118,15 @@ impl SqliteStore {
 
     pub(crate) async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
         self.inner.pool.read(|conn| night::load(conn, query))
+    }
+
+    pub(crate) async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        self.inner.pool.read(|conn| night::between(conn, lease, first, last))
     }
 
     pub(crate) async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {

@@ -75,7 +75,7 @@ const EXPOSED: &[Exposed] = &[
          request_submitted, request_accepted, final_transaction_type, nps_score, session_id, user_agent,
          response_time_ms, experiment_id, experiment_variant, created_at",
         "id",
-        own: "user_id = ?1",
+        own: "user_id = ?1 AND id IN (SELECT mine.id FROM nudge_decisions_of_users AS mine WHERE mine.user_id = ?1)",
         ["personalized", "followed_recommendation", "request_submitted", "request_accepted"],
         ["options", "context"]
     ),
