@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::record::AuditReport;
+
 /// The predecessor's hash of the first entry.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -73,6 +75,61 @@ impl Entry<'_> {
             let _ = write!(hex, "{byte:02x}");
             hex
         })
+    }
+}
+
+/// The check of a log, entry by entry in the order of their numbers.
+pub(crate) struct Chain<'a> {
+    expected_head: Option<&'a str>,
+    expected_is_there: bool,
+    last: Option<i64>,
+    report: AuditReport,
+}
+
+impl<'a> Chain<'a> {
+    /// Begins a check; with a hash also that this is the newest entry's.
+    pub(crate) fn expecting(expected_head: Option<&'a str>) -> Self {
+        let report = AuditReport { entries: 0, head: None, broken: None };
+        Self { expected_head, expected_is_there: false, last: None, report }
+    }
+
+    /// Gives the number of the newest entry so far.
+    pub(crate) fn last_id(&self) -> Option<i64> {
+        self.last
+    }
+
+    /// Checks an entry, with its hash as stored, against its predecessor.
+    pub(crate) fn add(&mut self, entry: &Entry<'_>, hash: &str) {
+        let problem = if entry.id != self.last.unwrap_or(0) + 1 {
+            Some("its number does not follow the one before")
+        } else if entry.prev_hash != self.report.head.as_deref().unwrap_or(GENESIS) {
+            Some("it does not name the hash of the entry before")
+        } else if entry.hash() != hash {
+            Some("its hash is not that of its content")
+        } else {
+            None
+        };
+        if let (Some(problem), None) = (problem, &self.report.broken) {
+            self.report.broken = Some((entry.id, problem.to_owned()));
+        }
+        self.expected_is_there |= self.expected_head == Some(hash);
+        self.report.entries += 1;
+        self.report.head = Some(hash.to_owned());
+        self.last = Some(entry.id);
+    }
+
+    /// Gives what was found.
+    pub(crate) fn report(mut self) -> AuditReport {
+        let another = self.expected_head.is_some() && self.report.head.as_deref() != self.expected_head;
+        if self.report.broken.is_none() && another {
+            let problem = if self.expected_is_there {
+                "the expected newest entry is there, but others follow it"
+            } else {
+                "the expected newest entry is not in the log"
+            };
+            self.report.broken = Some((self.last.unwrap_or(0), problem.to_owned()));
+        }
+        self.report
     }
 }
 

@@ -28,14 +28,40 @@ pub enum StoreError {
         detail: String,
     },
     /// The database was made by a newer version of the program.
-    #[error("{} has schema version {found}, newer than this program's {known}: start the newer version", path.display())]
+    #[error(
+        "{database} has schema version {found}, newer than this program's {known}: start the newer version"
+    )]
     NewerSchema {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the server's database.
+        database: String,
         /// Its version.
         found: i64,
         /// The newest version that is known here.
         known: i64,
+    },
+    /// The database's schema lacks what the program needs. An embedded database is brought up to date by itself.
+    #[error("{database} has schema version {found}, older than this program's {known}: run `nudge db push`")]
+    OlderSchema {
+        /// The server's database.
+        database: String,
+        /// Its version; 0 for none.
+        found: i64,
+        /// The newest version that is known here.
+        known: i64,
+    },
+    /// The month of a row has no partition yet. The row can be written once it has; replaying it makes it.
+    #[error("`{table}` has no partition for the month of a row")]
+    NoPartition {
+        /// The table.
+        table: &'static str,
+    },
+    /// The server cannot be reached or used.
+    #[error("cannot use the database {database}: {detail}")]
+    Connect {
+        /// The connection string, without the password.
+        database: String,
+        /// Why.
+        detail: String,
     },
     /// The file cannot be opened or made.
     #[error("cannot open {}: {detail}", path.display())]
@@ -56,7 +82,7 @@ pub enum StoreError {
 impl StoreError {
     /// Says whether the same call may succeed later without anybody mending anything in the program or the row.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::NoPartition { .. } | Self::Connect { .. })
     }
 
     /// Gives what an [`StoreError::Unavailable`] is to say of it: an unavailable one's own detail, else all of it.

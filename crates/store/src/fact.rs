@@ -16,6 +16,7 @@ use nudge_engine::{EntityId, RequestStatus, TransactionType, UserId};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::format::to_microsecond;
 use crate::record::ProfileRole;
 use parse::Record;
 
@@ -192,6 +193,50 @@ pub struct DateChangeRequestRow {
     pub responded_at: Option<Timestamp>,
 }
 
+/// What a row becomes over the one that it replaces: what it does not say keeps its stored value, or gets the default.
+impl ProfileRow {
+    pub(crate) fn merged(&self, old: Option<&Self>) -> Self {
+        Self {
+            id: self.id.clone(),
+            role: self.role.or(old.and_then(|old| old.role)).or(Some(ProfileRole::Member)),
+            personalization_opt_out: self
+                .personalization_opt_out
+                .or(old.and_then(|old| old.personalization_opt_out))
+                .or(Some(false)),
+            created_at: self.created_at.or(old.and_then(|old| old.created_at)).map(to_microsecond),
+        }
+    }
+}
+
+impl LeaseRow {
+    pub(crate) fn merged(&self, old: Option<&Self>) -> Self {
+        let created_at = self.created_at.or(old.and_then(|old| old.created_at)).map(to_microsecond);
+        Self { created_at, ..self.clone() }
+    }
+}
+
+impl LeaseNightRow {
+    /// Demand of a night that does not say: 1.0.
+    pub(crate) const DEFAULT_DEMAND: i64 = 10_000;
+
+    pub(crate) fn merged(&self, old: Option<&Self>) -> Self {
+        let stored = old.and_then(|old| old.demand_ten_thousandths);
+        let demand = self.demand_ten_thousandths.or(stored).unwrap_or(Self::DEFAULT_DEMAND);
+        Self { demand_ten_thousandths: Some(demand), ..self.clone() }
+    }
+}
+
+impl DateChangeRequestRow {
+    /// Gives the row with its times as they are stored.
+    pub(crate) fn as_stored(&self) -> Self {
+        Self {
+            created_at: to_microsecond(self.created_at),
+            responded_at: self.responded_at.map(to_microsecond),
+            ..self.clone()
+        }
+    }
+}
+
 /// One row of a table of facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FactRow {
@@ -280,6 +325,18 @@ impl FactRow {
             FactTable::LeaseNights => record.lease_night().map(Self::LeaseNight),
             FactTable::DateChangeRequests => record.date_change_request().map(Self::DateChangeRequest),
         }
+    }
+
+    pub(crate) fn as_profile(&self) -> Option<&ProfileRow> {
+        if let Self::Profile(row) = self { Some(row) } else { None }
+    }
+
+    pub(crate) fn as_lease(&self) -> Option<&LeaseRow> {
+        if let Self::Lease(row) = self { Some(row) } else { None }
+    }
+
+    pub(crate) fn as_lease_night(&self) -> Option<&LeaseNightRow> {
+        if let Self::LeaseNight(row) = self { Some(row) } else { None }
     }
 
     /// Gives the table.

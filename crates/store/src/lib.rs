@@ -13,6 +13,7 @@
 pub mod audit;
 pub mod error;
 pub mod fact;
+mod format;
 pub mod options;
 pub mod outcome;
 mod postgres;
@@ -26,13 +27,15 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
-pub use options::{StoreOptions, WriterStats};
+pub use options::{PostgresOptions, StoreOptions, WriterStats};
 pub use outcome::Outcome;
+pub use postgres::Role;
+pub use postgres::dsn::{Dsn, DsnError};
 pub use record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow,
-    OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
-    StoredArchetype, StoredDecision, StoredEvent, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts,
+    NightQuery, NightRow, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts,
+    Profile, ProfileRole, RunRow, StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
 pub use store::Store;

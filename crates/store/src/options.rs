@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::postgres::dsn::Dsn;
+
 /// How a store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -50,6 +52,48 @@ impl Default for StoreOptions {
             call_deadline_ms: 10_000,
             beside_server: false,
         }
+    }
+}
+
+/// How a PostgreSQL database is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresOptions {
+    /// The connection string.
+    pub dsn: Dsn,
+    /// Connections that reads share; many statements are in flight on each.
+    pub readers: usize,
+    /// Connections for commits of decisions, each with one group on its way.
+    pub writers: usize,
+    /// Connections for transactions of other kinds: greatest number of them at once.
+    pub calls: usize,
+    /// Longest time that the server may take for a statement.
+    pub statement_timeout_ms: u64,
+    /// How long a transaction waits for a connection.
+    pub call_deadline_ms: u64,
+    /// Greatest number of decisions in one commit.
+    pub commit_max_rows: usize,
+    /// Greatest number of decisions that wait for the writer.
+    pub queue: usize,
+}
+
+impl PostgresOptions {
+    /// Gives the service's options.
+    pub fn new(dsn: Dsn) -> Self {
+        Self {
+            dsn,
+            readers: 4,
+            writers: 2,
+            calls: 8,
+            statement_timeout_ms: 5_000,
+            call_deadline_ms: 5_000,
+            commit_max_rows: 256,
+            queue: 4096,
+        }
+    }
+
+    /// Gives the options of a command, which has time and needs few connections.
+    pub fn of_a_command(dsn: Dsn) -> Self {
+        Self { readers: 1, writers: 1, calls: 2, statement_timeout_ms: 60_000, ..Self::new(dsn) }
     }
 }
 

@@ -14,6 +14,8 @@
 //!
 //! Equal times are put in order by kind, type and value, so that ties fall the same way everywhere.
 
+pub(crate) mod candidate;
+
 use jiff::Timestamp;
 use nudge_engine::TransactionType;
 use serde::{Deserialize, Serialize};

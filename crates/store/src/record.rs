@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::format::time_text;
 
 /// One finished run, one row of `archetype_job_logs`.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +88,20 @@ pub struct ManualOverride {
 }
 
 impl StoredArchetype {
+    /// Writes what the audit log keeps of an archetype.
+    pub(crate) fn audited_view(&self) -> serde_json::Value {
+        serde_json::json!({
+            "archetypeType": self.archetype,
+            "confidence": self.confidence,
+            "isManualOverride": self.manual.is_some(),
+            "overrideReason": self.manual.as_ref().map(|manual| &manual.reason),
+            "overrideBy": self.manual.as_ref().map(|manual| &manual.by),
+            "expiresAt": self.manual.as_ref().and_then(|manual| manual.expires_at).map(time_text),
+            "policy": self.policy,
+            "computedAt": time_text(self.computed_at),
+        })
+    }
+
     /// Says whether an override is in force at `now`: it ends at `expires_at` to the second.
     pub fn has_live_override(&self, now: Timestamp) -> bool {
         self.manual.as_ref().is_some_and(|m| m.expires_at.is_none_or(|end| now < end))
@@ -403,6 +418,17 @@ pub enum ArchetypeChange {
     },
 }
 
+impl ArchetypeChange {
+    /// Gives the action that the audit log names, and the reason if there is one.
+    pub(crate) fn audited_as(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::Recalculate { .. } => ("recalculate_archetype", None),
+            Self::Override { reason, .. } => ("override_archetype", Some(reason)),
+            Self::Reset { .. } => ("reset_archetype", None),
+        }
+    }
+}
+
 /// What became of an archetype change.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(
@@ -441,6 +467,15 @@ pub enum ArchetypeSaved {
     Saved,
     /// Not stored: the facts have changed, an override is live, or the user opted out. The user stays stale.
     Superseded,
+}
+
+/// Which changes of facts the feed tells of. Facts that the app keeps itself change without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Profiles and requests.
+    pub people: bool,
+    /// Memberships and nights.
+    pub homes: bool,
 }
 
 /// Users whose cached facts are out of date.

@@ -1,6 +1,7 @@
 //! The store's contract: one type, whatever engine keeps the rows.
 //!
-//! Every method does the same on each; the suite in `tests/contract` says what. Where next: `sqlite` is an engine.
+//! Every method does the same on each; the suite in `tests/contract` runs on both. Where next: `sqlite` and `postgres`
+//! are the engines.
 
 use std::sync::Arc;
 
@@ -13,11 +14,13 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
-use crate::options::{StoreOptions, WriterStats};
+use crate::options::{PostgresOptions, StoreOptions, WriterStats};
+use crate::postgres::{PostgresStore, Role};
 use crate::record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
-    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
+    WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use crate::sqlite::SqliteStore;
@@ -35,6 +38,7 @@ pub struct Store {
 #[derive(Clone)]
 enum Backend {
     Sqlite(SqliteStore),
+    Postgres(PostgresStore),
 }
 
 impl std::fmt::Debug for Store {
@@ -48,6 +52,7 @@ macro_rules! on_backend {
     ($self:ident, $store:ident => $call:expr) => {
         match &$self.backend {
             Backend::Sqlite($store) => $call,
+            Backend::Postgres($store) => $call,
         }
     };
 }
@@ -72,6 +77,46 @@ impl Store {
     /// [`StoreError::Open`] when there is no such file, and as [`Store::open`].
     pub fn open_existing(options: StoreOptions) -> Result<Self, StoreError> {
         SqliteStore::open_existing(options).map(Self::on_sqlite)
+    }
+
+    /// Connects to a PostgreSQL database whose schema is that of this program.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`] when the server cannot be used, [`StoreError::NewerSchema`] when a newer program made the
+    /// schema, [`StoreError::OlderSchema`] when `nudge db push` has not run yet.
+    pub async fn connect(options: PostgresOptions) -> Result<Self, StoreError> {
+        Ok(Self { backend: Backend::Postgres(PostgresStore::connect(options).await?) })
+    }
+
+    /// Says where the rows are: the file, or the connection string without its password.
+    pub fn database(&self) -> String {
+        match &self.backend {
+            Backend::Sqlite(store) => store.path().display().to_string(),
+            Backend::Postgres(store) => store.database().to_owned(),
+        }
+    }
+
+    /// Reads which role the store is logged in as; `None` where there are no roles.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn role(&self) -> Result<Option<Role>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(None),
+            Backend::Postgres(store) => store.role().await.map(Some),
+        }
+    }
+
+    /// Makes room for the months ahead, where rows are kept by month; gives the number of partitions made. To be called
+    /// at start and daily.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn prepare_months(&self) -> Result<usize, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(0),
+            Backend::Postgres(store) => store.prepare_months().await,
+        }
     }
 
     /// Reads the schema's version: shows that the database answers.
@@ -141,6 +186,17 @@ impl Store {
         last: Date,
     ) -> Result<Vec<DatedNight>, StoreError> {
         on_backend!(self, store => store.nights_between(lease, first, last).await)
+    }
+
+    /// Says which changes of facts the feed tells of.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn announced(&self) -> Result<Announced, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(Announced { people: true, homes: true }),
+            Backend::Postgres(store) => store.announced().await,
+        }
     }
 
     /// Reads a user's profile; a user without one is a member who has not opted out.

@@ -67,8 +67,7 @@ impl Connector {
     /// # Errors
     /// [`StoreError::Connect`] when the database cannot be reached.
     pub(super) async fn start(dsn: Dsn, statement_timeout: Duration) -> Result<Arc<Self>, StoreError> {
-        let connect_error =
-            |detail: String| StoreError::Connect { database: dsn.to_string(), detail };
+        let connect_error = |detail: String| StoreError::Connect { database: dsn.to_string(), detail };
         for name in &dsn.unknown {
             tracing::warn!(parameter = name, "store.unknown_connection_parameter");
         }
@@ -285,7 +284,11 @@ async fn check(client: &Client, wanted: SessionAttrs) -> Result<(), Failure> {
         SessionAttrs::Primary => !in_recovery,
         SessionAttrs::Standby | SessionAttrs::PreferStandby => in_recovery,
     };
-    if fits { Ok(()) } else { Err(Failure::Unwanted(Unwanted("no server is as target_session_attrs wants it"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Failure::Unwanted(Unwanted("no server is as target_session_attrs wants it")))
+    }
 }
 
 /// Gives the number of the server process that answers.

@@ -30,7 +30,7 @@ macro_rules! statements {
             };)+
         /// Every statement of the module.
         #[cfg(test)]
-        pub(super) static STATEMENTS: &[&$crate::postgres::convert::Statement] = &[$(&$name),+];
+        pub(in crate::postgres) static STATEMENTS: &[&$crate::postgres::convert::Statement] = &[$(&$name),+];
     };
 }
 pub(super) use statements;

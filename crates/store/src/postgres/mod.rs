@@ -1,3 +1,381 @@
-//! x
-#![allow(dead_code)]
-pub mod dsn;
+//! The PostgreSQL backend: a few connections that reads share, and others that a write has for itself.
+//!
+//! - Reads are one statement each and are pipelined: `lanes.rs`. What takes long gets a connection of its own.
+//! - Decisions are committed in groups: `writer.rs`. Every other write is a transaction of its own, tried again when it
+//!   meets another one: `pool.rs`. It goes on when its caller goes away, so that a client cannot break connections.
+//! - Facts are read through the views of schema `nudge`; what is ours to write is told by `source.rs`.
+//!
+//! Where next: `dsn.rs` and `connect.rs` for how a connection comes about, `person.rs` and `night.rs` for what one
+//! recommendation needs, `supabase/migrations` for the schema.
+
+mod archetype;
+mod audit;
+mod change;
+mod connect;
+mod convert;
+mod decision;
+pub(crate) mod dsn;
+mod fact;
+mod lanes;
+mod month;
+mod night;
+mod outcome;
+mod person;
+mod pool;
+mod rights;
+mod run;
+mod schema;
+mod session;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod writer;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use nudge_engine::{Archetype, EntityId, UserId};
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::fact::{FactChange, FactTable, FactsApplied};
+use crate::options::{PostgresOptions, WriterStats};
+use crate::record::{
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
+    WithRequests,
+};
+use crate::rights::{Caller, Grade, RightsError};
+use connect::Connector;
+use convert::unavailable;
+use lanes::Lanes;
+use pool::{Pool, in_transaction};
+pub use schema::Role;
+use source::KnownSources;
+use writer::Writer;
+
+/// How much longer than the server's own timeout an answer is waited for, before the connection counts as dead.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The store on PostgreSQL; its methods are those of [`crate::Store`]. Clones share the connections.
+#[derive(Clone)]
+pub(crate) struct PostgresStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: String,
+    lanes: Lanes,
+    pool: Pool,
+    writer: Writer,
+    sources: KnownSources,
+}
+
+/// Opening, closing, and figures.
+impl PostgresStore {
+    pub(crate) async fn connect(options: PostgresOptions) -> Result<Self, StoreError> {
+        let database = options.dsn.to_string();
+        let statement_timeout = Duration::from_millis(options.statement_timeout_ms);
+        let deadline = statement_timeout + GRACE;
+        let wait = Duration::from_millis(options.call_deadline_ms);
+        let at_start = |error: StoreError| StoreError::Connect {
+            database: options.dsn.to_string(),
+            detail: error.into_detail(),
+        };
+        let connector = Connector::start(options.dsn.clone(), statement_timeout).await?;
+        let pool = |size| Pool::new(Arc::clone(&connector), size, wait, statement_timeout, deadline);
+        let lanes = Lanes::open(&connector, options.readers, deadline).await.map_err(at_start)?;
+        let calls = pool(options.calls);
+        let found = schema::version(&calls).await.map_err(at_start)?;
+        let known = schema::KNOWN;
+        if found > known {
+            return Err(StoreError::NewerSchema { database, found, known });
+        }
+        if found < known {
+            return Err(StoreError::OlderSchema { database, found, known });
+        }
+        let writer =
+            Writer::start(pool(options.writers), options.writers, options.queue, options.commit_max_rows);
+        let inner = Inner { database, lanes, pool: calls, writer, sources: KnownSources::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        &self.inner.database
+    }
+
+    pub(crate) async fn role(&self) -> Result<Role, StoreError> {
+        schema::role(&self.inner.pool).await
+    }
+
+    pub(crate) async fn prepare_months(&self) -> Result<usize, StoreError> {
+        month::make_ahead(&self.inner.pool).await
+    }
+
+    pub(crate) async fn schema_version(&self) -> Result<i64, StoreError> {
+        schema::version(&self.inner.pool).await
+    }
+
+    pub(crate) fn queue_depth(&self) -> usize {
+        self.inner.writer.queue_depth()
+    }
+
+    pub(crate) fn writer_stats(&self) -> WriterStats {
+        self.inner.writer.stats()
+    }
+
+    pub(crate) async fn close(&self) {
+        self.inner.writer.close().await;
+        self.inner.pool.close();
+        self.inner.lanes.close();
+    }
+
+    /// Does something to its end, whether its caller waits for it or not.
+    async fn to_its_end<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        let begun = Instant::now();
+        let task = tokio::spawn(async move {
+            let result = work.await;
+            inner.writer.count(result.is_ok(), begun);
+            result
+        });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "store.job_panicked");
+            Err(StoreError::Statement { detail: "the job panicked".into() }.into())
+        })
+    }
+}
+
+/// What a recommendation needs.
+impl PostgresStore {
+    pub(crate) async fn load_person(
+        &self,
+        user: &UserId,
+        with: WithRequests<'_>,
+        signal_requests: usize,
+        history_requests: u32,
+    ) -> Result<PersonFacts, StoreError> {
+        person::load(&self.inner.lanes, user, with, signal_requests, history_requests).await
+    }
+
+    pub(crate) async fn leases_of(&self, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
+        night::leases_of(&self.inner.lanes, user).await
+    }
+
+    pub(crate) async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
+        night::load(&self.inner.lanes, query).await
+    }
+
+    pub(crate) async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        night::between(&self.inner.lanes, lease, first, last).await
+    }
+
+    pub(crate) async fn announced(&self) -> Result<Announced, StoreError> {
+        let sources = self.inner.sources.get(&self.inner.lanes).await?;
+        let own = |tables: [FactTable; 2]| tables.into_iter().all(|table| sources.is_own(table));
+        Ok(Announced {
+            people: own([FactTable::Profiles, FactTable::DateChangeRequests]),
+            homes: own([FactTable::LeaseMembers, FactTable::LeaseNights]),
+        })
+    }
+
+    pub(crate) async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {
+        person::profile(&self.inner.lanes, user).await
+    }
+
+    pub(crate) async fn record_decision(&self, row: Arc<DecisionRow>) -> Result<(), StoreError> {
+        match self.inner.writer.decision(Arc::clone(&row)).await {
+            Err(StoreError::NoPartition { .. }) => {
+                month::make_for(&self.inner.pool, std::iter::once(row.id)).await?;
+                self.inner.writer.decision(row).await
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn try_enqueue_decision(
+        &self,
+        row: Arc<DecisionRow>,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, Arc<DecisionRow>> {
+        self.inner.writer.try_decision(row)
+    }
+
+    pub(crate) async fn replay_decisions(
+        &self,
+        rows: Vec<DecisionRow>,
+    ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let missing = |answers: &[Result<(), StoreError>]| {
+                answers.iter().any(|answer| matches!(answer, Err(StoreError::NoPartition { .. })))
+            };
+            let rows: Vec<&DecisionRow> = rows.iter().collect();
+            let answers = in_transaction!(inner.pool, transaction =>
+                fact::insert_late_decisions(&transaction, &rows).await);
+            match answers {
+                Ok(answers) if missing(&answers) => {}
+                other => return other,
+            }
+            match month::make_for(&inner.pool, rows.iter().map(|row| row.id)).await {
+                Err(error) if error.is_unavailable() => return Err(error),
+                // The rows of that month are refused, so that nothing waits behind them.
+                Err(error) => tracing::error!(%error, "store.month_impossible"),
+                Ok(()) => {}
+            }
+            in_transaction!(inner.pool, transaction => fact::insert_late_decisions(&transaction, &rows).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn decision(&self, id: Uuid) -> Result<Option<StoredDecision>, StoreError> {
+        decision::read(&self.inner.lanes, id).await
+    }
+}
+
+/// Archetypes and the audit log.
+impl PostgresStore {
+    pub(crate) async fn save_archetype(
+        &self,
+        user: UserId,
+        computed: ComputedArchetype,
+        version: FactsVersion,
+    ) -> Result<ArchetypeSaved, StoreError> {
+        let saved = self.save_archetypes(vec![(user, computed, version)]).await?;
+        saved.first().copied().ok_or_else(|| unavailable("the write of an archetype gave no answer"))
+    }
+
+    pub(crate) async fn save_archetypes(
+        &self,
+        many: Vec<(UserId, ComputedArchetype, FactsVersion)>,
+    ) -> Result<Vec<ArchetypeSaved>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let sources = inner.sources.get(&inner.lanes).await?;
+            in_transaction!(inner.pool, transaction =>
+                archetype::save_all(&transaction, sources, &many).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn change_archetype(
+        &self,
+        user: UserId,
+        change: ArchetypeChange,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<ArchetypeChanged, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let sources = inner.sources.get(&inner.lanes).await?;
+            in_transaction!(inner.pool, transaction =>
+                archetype::change(&transaction, sources, &user, &change, &actor, now).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn archetype_counts(&self) -> Result<Vec<(Archetype, u64)>, StoreError> {
+        person::archetype_counts(&self.inner.lanes).await
+    }
+
+    pub(crate) async fn people_after(
+        &self,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let transaction = self.inner.pool.begin_reading().await?;
+        let people = person::people_after(&transaction, after, limit).await;
+        transaction.rollback().await;
+        people
+    }
+
+    pub(crate) async fn insert_run(&self, run: RunRow) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => run::insert(&transaction, &run).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn verify_audit(&self, expect_head: Option<&str>) -> Result<AuditReport, StoreError> {
+        let transaction = self.inner.pool.begin_reading().await?;
+        let report = audit::verify(&transaction, expect_head).await;
+        transaction.rollback().await;
+        report
+    }
+
+    pub(crate) async fn audit_head(&self) -> Result<Option<String>, StoreError> {
+        audit::head(&self.inner.lanes).await
+    }
+}
+
+/// Outcomes, facts, and who has to forget what.
+impl PostgresStore {
+    pub(crate) async fn record_outcomes(
+        &self,
+        reporter: OutcomeReporter,
+        events: Vec<OutcomeEvent>,
+        now: Timestamp,
+    ) -> Result<OutcomesRecorded, OutcomeError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction =>
+                outcome::record(&transaction, &reporter, &events, now).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn apply_facts(
+        &self,
+        changes: Vec<FactChange>,
+        now: Timestamp,
+    ) -> Result<FactsApplied, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let sources = inner.sources.get(&inner.lanes).await?;
+            in_transaction!(inner.pool, transaction =>
+                fact::apply(&transaction, sources, &changes, now).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn changes_since(&self, revision: i64) -> Result<(i64, Option<Changed>), StoreError> {
+        change::since(&self.inner.lanes, revision).await
+    }
+
+    pub(crate) async fn changes_head(&self) -> Result<i64, StoreError> {
+        change::head(&self.inner.lanes).await
+    }
+
+    pub(crate) async fn rows_as(
+        &self,
+        caller: &Caller,
+        table: &str,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<Map<String, Value>>, RightsError> {
+        let sources = self.inner.sources.get(&self.inner.lanes).await?;
+        rights::rows(&self.inner.lanes, &self.inner.pool, sources, caller, table, (limit, offset)).await
+    }
+
+    pub(crate) async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {
+        rights::grade(&self.inner.lanes, caller).await
+    }
+}

@@ -100,7 +100,8 @@ impl Session {
             let mut prepared = prepared.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(prepared.entry(key(statement)).or_default())
         };
-        let ready = cell.get_or_try_init(|| self.client.prepare_typed(statement.sql, statement.types)).await?;
+        let ready =
+            cell.get_or_try_init(|| self.client.prepare_typed(statement.sql, statement.types)).await?;
         Ok(ready.clone())
     }
 }

@@ -31,7 +31,8 @@ pub(super) enum TlsError {
 /// Makes what hands TLS connections out. The authorities are read once, here.
 pub(super) fn connector(mode: SslMode, roots: Option<&RootCert>) -> Result<MakeRustlsConnect, TlsError> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let verifier: Arc<dyn ServerCertVerifier> = match mode {
         SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require => Arc::new(Anybody(provider)),
         SslMode::VerifyCa | SslMode::VerifyFull => {

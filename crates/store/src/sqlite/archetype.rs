@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use nudge_engine::UserId;
 use rusqlite::{Connection, params};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::convert::{Within, statements, time_text, to_microsecond, two_decimals};
 use super::{audit, change, person};
@@ -80,15 +80,11 @@ pub(super) fn change(
         return Ok(ArchetypeChanged::OptedOut);
     }
     let live = current.stored.as_ref().filter(|stored| stored.has_live_override(now));
-    let (action, reason) = match change {
-        ArchetypeChange::Recalculate { .. } => ("recalculate_archetype", None),
-        ArchetypeChange::Override { reason, .. } => ("override_archetype", Some(reason.as_str())),
-        ArchetypeChange::Reset { .. } => ("reset_archetype", None),
-    };
+    let (action, reason) = change.audited_as();
     let audited = |new: Option<&StoredArchetype>| {
         let metadata = json!({
-            "old": current.stored.as_ref().map(view),
-            "new": new.map(view),
+            "old": current.stored.as_ref().map(StoredArchetype::audited_view),
+            "new": new.map(StoredArchetype::audited_view),
             "reason": reason,
         });
         audit::append(conn, actor, action, user, &metadata, now)
@@ -173,18 +169,4 @@ fn put(
 fn written_at(now: Timestamp, old: Option<&StoredArchetype>) -> Timestamp {
     let next = old.and_then(|old| old.updated_at.checked_add(SignedDuration::from_micros(1)).ok());
     next.map_or(to_microsecond(now), |next| next.max(to_microsecond(now)))
-}
-
-/// Writes what the audit log keeps of an archetype.
-fn view(stored: &StoredArchetype) -> Value {
-    json!({
-        "archetypeType": stored.archetype,
-        "confidence": stored.confidence,
-        "isManualOverride": stored.manual.is_some(),
-        "overrideReason": stored.manual.as_ref().map(|manual| &manual.reason),
-        "overrideBy": stored.manual.as_ref().map(|manual| &manual.by),
-        "expiresAt": stored.manual.as_ref().and_then(|manual| manual.expires_at).map(time_text),
-        "policy": stored.policy,
-        "computedAt": time_text(stored.computed_at),
-    })
 }

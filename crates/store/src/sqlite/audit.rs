@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::convert::{Within, statements, time_text};
-use crate::audit::{Entry, GENESIS, canonical_json};
+use crate::audit::{Chain, Entry, GENESIS, canonical_json};
 use crate::error::StoreError;
 use crate::record::{Actor, AuditReport};
 
@@ -78,37 +78,14 @@ pub(super) fn append(
 pub(super) fn verify(conn: &Connection, expect_head: Option<&str>) -> Result<AuditReport, StoreError> {
     let mut statement = conn.prepare_cached(CHAIN).within(TABLE)?;
     let mut rows = statement.query([]).within(TABLE)?;
-    let mut report = AuditReport { entries: 0, head: None, broken: None };
-    let mut last = 0;
-    let mut expected_is_there = false;
+    let mut chain = Chain::expecting(expect_head);
     while let Some(row) = rows.next().within(TABLE)? {
-        let (id, hash, problem) =
-            check(row, last, report.head.as_deref().unwrap_or(GENESIS)).within(TABLE)?;
-        if let (Some(problem), None) = (problem, &report.broken) {
-            report.broken = Some((id, problem.to_owned()));
-        }
-        expected_is_there |= expect_head == Some(hash.as_str());
-        report.entries += 1;
-        report.head = Some(hash);
-        last = id;
+        check(&mut chain, row).within(TABLE)?;
     }
-    if report.broken.is_none() && expect_head.is_some() && report.head.as_deref() != expect_head {
-        let problem = if expected_is_there {
-            "the expected newest entry is there, but others follow it"
-        } else {
-            "the expected newest entry is not in the log"
-        };
-        report.broken = Some((last, problem.to_owned()));
-    }
-    Ok(report)
+    Ok(chain.report())
 }
 
-/// Checks one entry against its predecessor; gives its number, its hash, and what is wrong.
-fn check(
-    row: &Row<'_>,
-    last: i64,
-    predecessor: &str,
-) -> rusqlite::Result<(i64, String, Option<&'static str>)> {
+fn check(chain: &mut Chain<'_>, row: &Row<'_>) -> rusqlite::Result<()> {
     let text =
         |column| row.get_ref(column)?.as_str().map_err(|_| rusqlite::Error::InvalidColumnIndex(column));
     let text_opt = |column| {
@@ -126,15 +103,6 @@ fn check(
         user_agent: text_opt(8)?,
         created_at: text(9)?,
     };
-    let hash = text(10)?;
-    let problem = if entry.id != last + 1 {
-        Some("its number does not follow the one before")
-    } else if entry.prev_hash != predecessor {
-        Some("it does not name the hash of the entry before")
-    } else if entry.hash() != hash {
-        Some("its hash is not that of its content")
-    } else {
-        None
-    };
-    Ok((entry.id, hash.to_owned(), problem))
+    chain.add(&entry, text(10)?);
+    Ok(())
 }

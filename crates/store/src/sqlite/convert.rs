@@ -7,6 +7,7 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{ErrorCode, Row};
 
 use crate::error::StoreError;
+pub(super) use crate::format::{time_text, to_microsecond, two_decimals};
 
 /// Adds to an error of the driver the table that the statement was about.
 pub(super) trait Within<T> {
@@ -52,16 +53,6 @@ fn store_error(error: &rusqlite::Error, table: &'static str) -> StoreError {
     }
 }
 
-/// Writes a time as stored: UTC, six decimals, always 27 characters for the years 0 to 9999.
-pub(super) fn time_text(at: Timestamp) -> String {
-    format!("{at:.6}")
-}
-
-/// Drops what is finer than a stored time.
-pub(super) fn to_microsecond(at: Timestamp) -> Timestamp {
-    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
-}
-
 /// Gives dollars as stored.
 pub(super) fn dollars(cents: i64) -> f64 {
     Cents(cents).dollars()
@@ -70,11 +61,6 @@ pub(super) fn dollars(cents: i64) -> f64 {
 /// Gives demand as stored.
 pub(super) fn factor(ten_thousandths: i64) -> f64 {
     ten_thousandths as f64 / 10_000.0
-}
-
-/// Rounds to two decimals, like `numeric(3,2)`.
-pub(super) fn two_decimals(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 fn unreadable(column: usize, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {

@@ -13,13 +13,14 @@ use super::convert::{
     Within, cents, cents_opt, date, demand, dollars, factor, parsed, parsed_opt, statements, time, time_opt,
     time_text, to_microsecond, user,
 };
-use super::outcome::{self, Told};
+use super::outcome;
 use super::{archetype, change, decision, night, person};
 use crate::error::StoreError;
 use crate::fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactsApplied, LeaseMemberRow, LeaseNightRow,
     LeaseRow, ProfileRow,
 };
+use crate::outcome::candidate::Told;
 use crate::record::{DecisionRow, ProfileRole};
 
 statements! {
@@ -66,9 +67,6 @@ const LEASES: &str = "leases";
 const MEMBERS: &str = "lease_members";
 const NIGHTS: &str = "lease_nights";
 const REQUESTS: &str = "date_change_requests";
-
-/// Demand of a night that does not say: 1.0.
-const DEFAULT_DEMAND: i64 = 10_000;
 
 /// The writes of one call so far.
 struct Applying<'a> {
@@ -178,15 +176,7 @@ impl Applying<'_> {
 
     fn upsert_profile(&mut self, row: &ProfileRow) -> Result<bool, StoreError> {
         let old = self.one(PROFILES, SELECT_PROFILE, [row.id.as_str()], profile_row)?;
-        let new = ProfileRow {
-            id: row.id.clone(),
-            role: row.role.or(old.as_ref().and_then(|old| old.role)).or(Some(ProfileRole::Member)),
-            personalization_opt_out: row
-                .personalization_opt_out
-                .or(old.as_ref().and_then(|old| old.personalization_opt_out))
-                .or(Some(false)),
-            created_at: row.created_at.or(old.as_ref().and_then(|old| old.created_at)).map(to_microsecond),
-        };
+        let new = row.merged(old.as_ref());
         let opted_out = new.personalization_opt_out == Some(true);
         let was_out = old.as_ref().is_some_and(|old| old.personalization_opt_out == Some(true));
         if old.as_ref() == Some(&new) {
@@ -207,10 +197,7 @@ impl Applying<'_> {
 
     fn upsert_lease(&mut self, row: &LeaseRow) -> Result<bool, StoreError> {
         let old = self.one(LEASES, SELECT_LEASE, [row.id.as_str()], lease_row)?;
-        let new = LeaseRow {
-            created_at: row.created_at.or(old.as_ref().and_then(|old| old.created_at)).map(to_microsecond),
-            ..row.clone()
-        };
+        let new = row.merged(old.as_ref());
         if old.as_ref() == Some(&new) {
             return Ok(false);
         }
@@ -230,9 +217,7 @@ impl Applying<'_> {
     fn upsert_night(&mut self, row: &LeaseNightRow) -> Result<bool, StoreError> {
         let key = [row.lease_id.as_str(), &row.night.to_string()];
         let old = self.one(NIGHTS, SELECT_NIGHT, key, night_row)?;
-        let stored_demand = old.as_ref().and_then(|old| old.demand_ten_thousandths);
-        let demand = row.demand_ten_thousandths.or(stored_demand).unwrap_or(DEFAULT_DEMAND);
-        let new = LeaseNightRow { demand_ten_thousandths: Some(demand), ..row.clone() };
+        let new = row.merged(old.as_ref());
         if old.as_ref() == Some(&new) {
             return Ok(false);
         }
@@ -241,7 +226,7 @@ impl Applying<'_> {
             key[1],
             new.held_by.as_ref().map(UserId::as_str),
             dollars(new.base_price_cents),
-            factor(demand),
+            factor(new.demand_ten_thousandths.unwrap_or(LeaseNightRow::DEFAULT_DEMAND)),
         ];
         self.run(NIGHTS, UPSERT_NIGHT, values)?;
         self.leases.insert(row.lease_id.clone());
@@ -250,11 +235,7 @@ impl Applying<'_> {
 
     fn upsert_request(&mut self, row: &DateChangeRequestRow) -> Result<bool, StoreError> {
         let old = self.one(REQUESTS, SELECT_REQUEST, [row.id.as_str()], request_row)?;
-        let new = DateChangeRequestRow {
-            created_at: to_microsecond(row.created_at),
-            responded_at: row.responded_at.map(to_microsecond),
-            ..row.clone()
-        };
+        let new = row.as_stored();
         let changed = old.as_ref() != Some(&new);
         if changed {
             self.put_request(&new)?;

@@ -67,7 +67,7 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreErr
     let check = |found: i64| {
         let known = newest_known();
         if found > known {
-            return Err(StoreError::NewerSchema { path: path.to_owned(), found, known });
+            return Err(StoreError::NewerSchema { database: path.display().to_string(), found, known });
         }
         Ok(found == known)
     };

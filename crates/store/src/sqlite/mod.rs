@@ -72,6 +72,10 @@ impl SqliteStore {
         Ok(Self { inner: Arc::new(Inner { pool: Pool::new(options), writer }) })
     }
 
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.inner.pool.path()
+    }
+
     pub(crate) async fn schema_version(&self) -> Result<i64, StoreError> {
         self.inner.pool.read(migration::version)
     }

@@ -1,22 +1,22 @@
 //! Outcome events: appended, then added up into the columns of their decision, in one transaction.
 //!
-//! Events come by two ways, from the outcomes API and from the facts of requests that name a decision. Both are kept,
-//! each with its way; the same fact by both counts once. Where next: [`crate::outcome`] says what events add up to and
-//! which cannot have happened.
+//! Where next: [`crate::outcome`] says what events add up to and which cannot have happened.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use jiff::{SignedDuration, Timestamp};
-use nudge_engine::{RequestStatus, TransactionType};
+use jiff::Timestamp;
+use nudge_engine::TransactionType;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::convert::{Within, parsed, parsed_opt, statements, time, time_text, to_microsecond};
 use crate::error::StoreError;
 use crate::fact::DateChangeRequestRow;
-use crate::outcome::{Decided, Event, Outcome, Source, Standing, fold};
+use crate::outcome::candidate::{
+    Candidate, MAX_EVENTS, MAX_EVENTS_WITH_TOLD, Payload, Told, implied, kind, mistimed, new_from_api,
+};
+use crate::outcome::{Decided, Event, Outcome, Standing, fold};
 use crate::record::{EventKind, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, StoredEvent};
 
 statements! {
@@ -37,45 +37,6 @@ statements! {
 
 const LOGS: &str = "recommendation_logs";
 const EVENTS: &str = "recommendation_events";
-
-/// How far ahead of the store's clock an event may lie.
-const LEEWAY: SignedDuration = SignedDuration::from_mins(5);
-
-/// Most events of a decision: one call must not keep the writer from everybody else. What requests tell may be as many
-/// again, so that nobody can keep the truth out with events of their own.
-const MAX_EVENTS: usize = 200;
-const MAX_EVENTS_WITH_TOLD: usize = 2 * MAX_EVENTS;
-
-/// What an event carries beside its columns; the JSON of the column `payload`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload {
-    /// By which way it came.
-    source: Source,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time_to_decision_seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nps_score: Option<u8>,
-    /// The request that told it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
-}
-
-/// An event that is to be appended, unless it was before or cannot have happened.
-#[derive(Debug, Clone, PartialEq)]
-struct Candidate {
-    event: Event,
-    /// With the decision and the kind its identity.
-    occurrence: String,
-    payload: Payload,
-}
-
-impl Candidate {
-    fn new(event: Event, occurrence: &str, payload: Payload) -> Self {
-        let type_word = event.transaction_type.map_or("", TransactionType::as_str);
-        Self { event, occurrence: format!("{type_word}@{occurrence}"), payload }
-    }
-}
 
 /// A decision and everything known of what came of it.
 struct Funnel {
@@ -206,11 +167,6 @@ fn each_event<T>(
     rows.and_then(Iterator::collect).within(EVENTS)
 }
 
-fn kind(word: &str) -> Result<EventKind, std::io::Error> {
-    let found = EventKind::ALL.iter().copied().find(|kind| kind.as_str() == word);
-    found.ok_or_else(|| std::io::Error::other("an unknown event"))
-}
-
 fn known_event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let payload: Payload = parsed(row, 2, |text| serde_json::from_str(text))?;
     Ok(Event {
@@ -296,49 +252,6 @@ fn funnels(
     Ok(funnels)
 }
 
-fn new_from_api(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> Candidate {
-    let occurred_at = given.occurred_at.map(to_microsecond);
-    let event = Event {
-        source: Source::Api,
-        kind: given.kind,
-        transaction_type: given.transaction_type,
-        time_to_decision_seconds: given.time_to_decision_seconds,
-        nps_score: given.nps_score,
-        occurred_at: occurred_at.unwrap_or(now.max(decided_at)),
-    };
-    let payload = Payload {
-        source: Source::Api,
-        time_to_decision_seconds: given.time_to_decision_seconds,
-        nps_score: given.nps_score,
-        request_id: None,
-    };
-    Candidate::new(event, &occurred_at.map(time_text).unwrap_or_default(), payload)
-}
-
-/// Says why the given time of an event cannot be. Apps know the decision's time to the millisecond, so an event of the
-/// same millisecond is not before it.
-fn mistimed(given: &OutcomeEvent, decided_at: Timestamp, now: Timestamp) -> Option<&'static str> {
-    let at = to_microsecond(given.occurred_at?);
-    if at.as_millisecond() < decided_at.as_millisecond() {
-        Some("it is dated before the decision")
-    } else if at.duration_since(now) > LEEWAY {
-        Some("it is dated more than five minutes ahead")
-    } else {
-        None
-    }
-}
-
-/// What a request told of the decision that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
-    /// It names none.
-    Nothing,
-    /// It names one that does not exist or is not the requester's.
-    Unknown,
-    /// So many new facts, so many that contradict what is known.
-    Events { recorded: usize, conflicts: usize },
-}
-
 /// Appends what the state of a request implies and it has not told yet.
 pub(super) fn tell(
     conn: &Connection,
@@ -364,34 +277,4 @@ pub(super) fn tell(
     }
     funnel.roll_up(conn)?;
     Ok(Told::Events { recorded, conflicts })
-}
-
-/// Lists the events that the state of a request implies, none of them before the decision. A request tells each kind
-/// once, whatever time it gives for it later.
-fn implied(request: &DateChangeRequestRow, decided_at: Timestamp, now: Timestamp) -> Vec<Candidate> {
-    let submitted_at = to_microsecond(request.created_at).max(decided_at);
-    let answered_at = request.responded_at.map_or(now, to_microsecond).max(submitted_at);
-    let end = match request.status {
-        RequestStatus::Pending => None,
-        RequestStatus::Accepted => Some(EventKind::Accepted),
-        RequestStatus::Rejected => Some(EventKind::Declined),
-        RequestStatus::Expired => Some(EventKind::Expired),
-        RequestStatus::Cancelled => Some(EventKind::Cancelled),
-    };
-    let new = |kind: EventKind, occurred_at| {
-        let event = Event {
-            source: Source::Facts,
-            kind,
-            transaction_type: (kind != EventKind::Cancelled).then_some(request.transaction_type),
-            time_to_decision_seconds: None,
-            nps_score: None,
-            occurred_at,
-        };
-        let request_id = request.id.as_str();
-        let payload =
-            Payload { source: Source::Facts, request_id: Some(request_id.to_owned()), ..Payload::default() };
-        Candidate::new(event, &format!("request:{request_id}"), payload)
-    };
-    let submitted = new(EventKind::Submitted, submitted_at);
-    std::iter::once(submitted).chain(end.map(|kind| new(kind, answered_at))).collect()
 }

@@ -37,6 +37,11 @@ impl Pool {
         Self { options, state: Mutex::default(), returned: Condvar::new() }
     }
 
+    /// Gives the file.
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.options.path
+    }
+
     /// Runs a read in one read transaction: it sees one state of the database throughout.
     pub(super) fn read<T, E: From<StoreError>>(
         &self,

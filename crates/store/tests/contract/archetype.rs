@@ -19,9 +19,8 @@ async fn change(f: &Fixture, change: ArchetypeChange) -> ArchetypeChanged {
     f.store.change_archetype(user("ann"), change, admin(), at(NOW)).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_saved_archetype_is_read_back_and_the_user_is_stale_no_more() {
-    let f = Fixture::new();
+async fn a_saved_archetype_is_read_back_and_the_user_is_stale_no_more(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
     assert!(f.person("ann").await.version.stale_revision.is_some());
     assert_eq!(f.compute("ann", BigSpender).await, ArchetypeSaved::Saved);
@@ -34,9 +33,8 @@ async fn a_saved_archetype_is_read_back_and_the_user_is_stale_no_more() {
     assert_eq!(f.store.archetype_counts().await.unwrap(), [(BigSpender, 1)]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_write_from_facts_that_have_changed_is_dropped_and_the_user_stays_stale() {
-    let f = Fixture::new();
+async fn a_write_from_facts_that_have_changed_is_dropped_and_the_user_stays_stale(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
     let before = f.person("ann").await.version;
     f.facts([FactRow::DateChangeRequest(request(2, "ann", "bob"))]).await;
@@ -57,9 +55,8 @@ async fn a_write_from_facts_that_have_changed_is_dropped_and_the_user_stays_stal
     assert_ne!(f.person("ann").await.version, first);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn override_survives_a_computation_that_began_before_it() {
-    let f = Fixture::new();
+async fn override_survives_a_computation_that_began_before_it(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
     let before = f.person("ann").await.version;
     let done = change(&f, overriding(None)).await;
@@ -72,9 +69,8 @@ async fn override_survives_a_computation_that_began_before_it() {
     assert_eq!(f.person("ann").await.archetype.unwrap(), new);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_override_that_has_ended_gives_way() {
-    let f = Fixture::new();
+async fn an_override_that_has_ended_gives_way(engine: Engine) {
+    let f = Fixture::new(engine).await;
     change(&f, overriding(Some("2026-03-01T12:00:00Z"))).await;
     assert_eq!(
         change(&f, ArchetypeChange::Reset { computed: None, version: FactsVersion::default() }).await,
@@ -84,9 +80,8 @@ async fn an_override_that_has_ended_gives_way() {
     assert_eq!(f.person("ann").await.archetype.unwrap().manual, None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn recalculation_keeps_an_override_and_reset_ends_it() {
-    let f = Fixture::new();
+async fn recalculation_keeps_an_override_and_reset_ends_it(engine: Engine) {
+    let f = Fixture::new(engine).await;
     change(&f, overriding(None)).await;
     let version = f.person("ann").await.version;
     let recalculate =
@@ -110,9 +105,8 @@ async fn recalculation_keeps_an_override_and_reset_ends_it() {
     assert_eq!(f.store.verify_audit(None).await.unwrap().entries, 4, "override, kept, reset, recalculation");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn opting_out_removes_the_archetype_also_against_a_writer_about_to_write() {
-    let f = Fixture::new();
+async fn opting_out_removes_the_archetype_also_against_a_writer_about_to_write(engine: Engine) {
+    let f = Fixture::new(engine).await;
     assert_eq!(f.compute("ann", BigSpender).await, ArchetypeSaved::Saved);
     let version = f.person("ann").await.version;
     f.facts([profile("ann", None, Some(true))]).await;
@@ -132,9 +126,8 @@ async fn opting_out_removes_the_archetype_also_against_a_writer_about_to_write()
     assert_eq!(f.compute("ann", BigSpender).await, ArchetypeSaved::Saved);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_feed_tells_whose_facts_have_changed() {
-    let f = Fixture::new();
+async fn the_feed_tells_whose_facts_have_changed(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let start = f.store.changes_head().await.unwrap();
     assert_eq!(f.store.changes_since(start).await.unwrap(), (start, None));
     let users = |ids: &[&str]| Some(Changed::Users(ids.iter().map(|id| user(id)).collect()));
@@ -156,9 +149,8 @@ async fn the_feed_tells_whose_facts_have_changed() {
     assert_eq!(f.store.changes_since(head + 7).await.unwrap(), (head, Some(Changed::Everybody)));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_very_many_users_is_a_change_of_everybody() {
-    let f = Fixture::new();
+async fn a_change_of_very_many_users_is_a_change_of_everybody(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([member("home", "ann")]).await;
     let start = f.store.changes_head().await.unwrap();
     let rows = (0..3_000).map(|n| request(n, &format!("a{n}"), &format!("b{n}")));
@@ -168,18 +160,21 @@ async fn a_change_of_very_many_users_is_a_change_of_everybody() {
     assert_eq!(f.person("a7").await.version.stale_revision, Some(start + 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_poller_behind_the_feed_is_told_everybody() {
-    let f = Fixture::new();
+async fn a_poller_behind_the_feed_is_told_everybody(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([member("home", "ann"), member("home", "bob"), member("home", "eve")]).await;
-    f.raw().execute("DELETE FROM nudge_user_changes WHERE revision <= 2", []).unwrap();
+    f.sql(
+        "DELETE FROM nudge_user_changes WHERE revision <= 2",
+        "DELETE FROM nudge.user_changes WHERE revision <= 2",
+    )
+    .await
+    .unwrap();
     assert_eq!(f.store.changes_since(1).await.unwrap(), (3, Some(Changed::Everybody)));
     assert_eq!(f.store.changes_since(2).await.unwrap(), (3, Some(Changed::Users(vec![user("eve")]))));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn people_are_listed_in_pages_without_those_who_opted_out() {
-    let f = Fixture::new();
+async fn people_are_listed_in_pages_without_those_who_opted_out(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let requests = [request(1, "ann", "bob"), request(2, "ann", "cyd")].map(FactRow::DateChangeRequest);
     f.facts(requests).await;
     f.facts([member("home", "dan"), profile("eve", None, None), profile("bob", None, Some(true))]).await;
@@ -193,3 +188,16 @@ async fn people_are_listed_in_pages_without_those_who_opted_out() {
     }
     assert_eq!(people, ["ann", "cyd", "dan", "eve"].map(user));
 }
+
+on_both!(
+    a_saved_archetype_is_read_back_and_the_user_is_stale_no_more,
+    a_write_from_facts_that_have_changed_is_dropped_and_the_user_stays_stale,
+    override_survives_a_computation_that_began_before_it,
+    an_override_that_has_ended_gives_way,
+    recalculation_keeps_an_override_and_reset_ends_it,
+    opting_out_removes_the_archetype_also_against_a_writer_about_to_write,
+    the_feed_tells_whose_facts_have_changed,
+    a_change_of_very_many_users_is_a_change_of_everybody,
+    a_poller_behind_the_feed_is_told_everybody,
+    people_are_listed_in_pages_without_those_who_opted_out,
+);

@@ -4,34 +4,31 @@ use crate::support::*;
 use nudge_engine::{Archetype, Cents, TransactionType};
 use nudge_store::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_decision_comes_back_as_it_went_in() {
-    let f = Fixture::new();
+async fn a_decision_comes_back_as_it_went_in(engine: Engine) {
+    let f = Fixture::new(engine).await;
     for row in [decision(1, Some("ann"), TransactionType::Crash), decision(2, None, TransactionType::Swap)] {
         f.store.record_decision(row.clone()).await.unwrap();
         let stored = f.store.decision(row.id).await.unwrap().unwrap();
-        assert_eq!(stored.row, row);
+        assert_eq!(normal(&stored.row), normal(&row));
         assert_eq!(stored.outcome, Outcome::default());
         assert_eq!(stored.events, []);
     }
     assert!(f.store.decision(id(3)).await.unwrap().is_none());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_decision_is_written_once_and_the_first_one_stays() {
-    let f = Fixture::new();
+async fn a_decision_is_written_once_and_the_first_one_stays(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let row = decision(1, Some("ann"), TransactionType::Crash);
     f.store.record_decision(row.clone()).await.unwrap();
     let other = DecisionRow { rule: "another".into(), ..row.clone() };
     f.store.record_decision(other.clone()).await.unwrap();
     let replayed = f.store.replay_decisions(vec![other]).await.unwrap();
     assert!(matches!(replayed[..], [Ok(())]));
-    assert_eq!(f.store.decision(row.id).await.unwrap().unwrap().row, row);
+    assert_eq!(normal(&f.store.decision(row.id).await.unwrap().unwrap().row), normal(&row));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_row_does_not_stop_the_others_of_a_replay() {
-    let f = Fixture::new();
+async fn a_refused_row_does_not_stop_the_others_of_a_replay(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let good = decision(1, Some("ann"), TransactionType::Crash);
     let bad =
         DecisionRow { urgency_level: "SOON".into(), ..decision(2, Some("ann"), TransactionType::Crash) };
@@ -45,12 +42,14 @@ async fn a_refused_row_does_not_stop_the_others_of_a_replay() {
     assert!(f.store.decision(id(3)).await.unwrap().is_some());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_gives_the_row_back() {
-    let f = Fixture::with(|options| options.queue = 1);
+async fn a_full_queue_gives_the_row_back(engine: Engine) {
+    let f = match engine {
+        Engine::Sqlite => Fixture::sqlite(|options| options.queue = 1),
+        Engine::Postgres => Fixture::postgres(|options| options.queue = 1).await,
+    };
     let row = std::sync::Arc::new(decision(1, Some("ann"), TransactionType::Crash));
-    let lock = f.raw();
-    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    f.store.record_decision(decision(2, Some("ann"), TransactionType::Crash)).await.unwrap();
+    let lock = f.lock().await;
     // One is with the writer, which waits for the lock; one waits in the queue; then there is no room.
     let mut waiting = Vec::new();
     let back = loop {
@@ -60,16 +59,15 @@ async fn a_full_queue_gives_the_row_back() {
         }
     };
     assert_eq!(back, row);
-    lock.execute_batch("ROLLBACK").unwrap();
+    lock.release().await;
     for answer in waiting {
         // Either it got the lock in time or it was told that it did not.
         assert!(answer.await.unwrap().map_or_else(|e| e.is_unavailable(), |()| true));
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_is_read_with_the_newest_requests_of_both_roles() {
-    let f = Fixture::new();
+async fn a_person_is_read_with_the_newest_requests_of_both_roles(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let rows = (0..60).map(|n| if n % 2 == 0 { request(n, "ann", "bob") } else { request(n, "bob", "ann") });
     f.facts(rows.map(FactRow::DateChangeRequest)).await;
     let ann = f.person("ann").await;
@@ -85,9 +83,8 @@ async fn a_person_is_read_with_the_newest_requests_of_both_roles() {
     assert_eq!(f.person("nobody").await.history.prior_requests, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn requests_come_only_when_the_archetype_cannot_be_used() {
-    let f = Fixture::new();
+async fn requests_come_only_when_the_archetype_cannot_be_used(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
     let now = at("2026-03-02T00:00:00Z");
     let load_under = |fresh_after, policy| {
@@ -109,13 +106,15 @@ async fn requests_come_only_when_the_archetype_cannot_be_used() {
     assert!(load(early).await.requests.is_some(), "stale");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_cannot_be_read_is_an_error_and_never_no_data() {
-    let f = Fixture::new();
+async fn a_row_that_cannot_be_read_is_an_error_and_never_no_data(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
-    f.raw()
-        .execute("UPDATE date_change_requests SET created_at = 'aaaaaaaaaaaaaaaaaaaaaaaaaaa'", [])
-        .unwrap();
+    f.sql(
+        "UPDATE date_change_requests SET created_at = 'aaaaaaaaaaaaaaaaaaaaaaaaaaa'",
+        "UPDATE date_change_requests SET created_at = 'infinity'",
+    )
+    .await
+    .unwrap();
     let result = f.store.load_person(&user("ann"), WithRequests::Always, 50, 10).await;
     assert!(
         matches!(result, Err(StoreError::Inconsistent { table: "date_change_requests", .. })),
@@ -123,9 +122,8 @@ async fn a_row_that_cannot_be_read_is_an_error_and_never_no_data() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_night_is_that_of_the_lowest_shared_lease_that_has_it() {
-    let f = Fixture::new();
+async fn the_night_is_that_of_the_lowest_shared_lease_that_has_it(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let members =
         ["b-home", "a-home", "c-home"].into_iter().flat_map(|l| [member(l, "ann"), member(l, "bob")]);
     f.facts(members.chain([member("0-other", "ann")])).await;
@@ -172,3 +170,14 @@ async fn the_night_is_that_of_the_lowest_shared_lease_that_has_it() {
     assert_eq!(load("ann", "bob").await.offerable_nights, Some(2));
     assert_eq!(load("ann", "eve").await, NightFacts::default());
 }
+
+on_both!(
+    a_decision_comes_back_as_it_went_in,
+    a_decision_is_written_once_and_the_first_one_stays,
+    a_refused_row_does_not_stop_the_others_of_a_replay,
+    a_full_queue_gives_the_row_back,
+    a_person_is_read_with_the_newest_requests_of_both_roles,
+    requests_come_only_when_the_archetype_cannot_be_used,
+    a_row_that_cannot_be_read_is_an_error_and_never_no_data,
+    the_night_is_that_of_the_lowest_shared_lease_that_has_it,
+);

@@ -22,8 +22,8 @@ async fn apply(f: &Fixture, row: DateChangeRequestRow) -> FactsApplied {
     f.store.apply_facts(vec![change], at(NOW)).await.unwrap()
 }
 
-async fn with_decision() -> Fixture {
-    let f = Fixture::new();
+async fn with_decision(engine: Engine) -> Fixture {
+    let f = Fixture::new(engine).await;
     f.store.record_decision(decision(1, Some("ann"), TransactionType::Crash)).await.unwrap();
     f
 }
@@ -39,9 +39,8 @@ fn reported(kind: EventKind, transaction_type: Option<TransactionType>) -> Outco
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_payload_twice_changes_nothing() {
-    let f = with_decision().await;
+async fn the_same_payload_twice_changes_nothing(engine: Engine) {
+    let f = with_decision(engine).await;
     let rows = || {
         [
             profile("ann", Some(ProfileRole::Admin), None),
@@ -68,9 +67,8 @@ async fn the_same_payload_twice_changes_nothing() {
     assert_eq!(f.person("ann").await.history.prior_requests, 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bad_row_takes_the_whole_call_back_and_nothing_of_another_call() {
-    let f = Fixture::new();
+async fn a_bad_row_takes_the_whole_call_back_and_nothing_of_another_call(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let bad = DateChangeRequestRow { proposed_price_cents: Some(-1), ..request(2, "ann", "bob") };
     let rows = [request(1, "ann", "bob"), bad].map(|row| FactChange::Upsert(FactRow::DateChangeRequest(row)));
     let (bad, good) =
@@ -80,9 +78,8 @@ async fn a_bad_row_takes_the_whole_call_back_and_nothing_of_another_call() {
     assert_eq!(f.person("ann").await.history.prior_requests, 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_profile_without_the_columns_keeps_what_is_stored() {
-    let f = Fixture::new();
+async fn a_profile_without_the_columns_keeps_what_is_stored(engine: Engine) {
+    let f = Fixture::new(engine).await;
     f.facts([profile("ann", Some(ProfileRole::Admin), Some(true))]).await;
     assert_eq!(f.facts([profile("ann", None, None)]).await.unchanged, 1);
     let ann = f.store.profile(&user("ann")).await.unwrap();
@@ -90,9 +87,8 @@ async fn a_profile_without_the_columns_keeps_what_is_stored() {
     assert_eq!(f.store.profile(&user("bob")).await.unwrap(), Profile::default());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn old_and_new_parties_of_a_request_are_marked() {
-    let f = Fixture::new();
+async fn old_and_new_parties_of_a_request_are_marked(engine: Engine) {
+    let f = Fixture::new(engine).await;
     apply(&f, request(1, "ann", "bob")).await;
     for id in ["ann", "bob"] {
         assert_eq!(f.compute(id, Archetype::AverageUser).await, ArchetypeSaved::Saved);
@@ -102,9 +98,8 @@ async fn old_and_new_parties_of_a_request_are_marked() {
     assert!(f.person("bob").await.version.stale_revision.is_some());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_names_its_decision_tells_the_whole_funnel() {
-    let f = with_decision().await;
+async fn a_request_that_names_its_decision_tells_the_whole_funnel(engine: Engine) {
+    let f = with_decision(engine).await;
     let pending = apply(&f, of_decision(RequestStatus::Pending)).await;
     assert_eq!((pending.events_recorded, pending.event_conflicts), (1, 0));
     let accepted = apply(&f, of_decision(RequestStatus::Accepted)).await;
@@ -123,10 +118,9 @@ async fn a_request_that_names_its_decision_tells_the_whole_funnel() {
     assert_eq!(f.store.decision(id(1)).await.unwrap().unwrap(), stored);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_fact_by_both_ways_counts_once() {
+async fn the_same_fact_by_both_ways_counts_once(engine: Engine) {
     for api_first in [true, false] {
-        let f = with_decision().await;
+        let f = with_decision(engine).await;
         let events = vec![
             reported(EventKind::Submitted, Some(TransactionType::Buyout)),
             reported(EventKind::Accepted, None),
@@ -152,8 +146,7 @@ async fn the_same_fact_by_both_ways_counts_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn columns_do_not_depend_on_which_way_comes_first() {
+async fn columns_do_not_depend_on_which_way_comes_first(engine: Engine) {
     let on = |kind, transaction_type, time: &str| OutcomeEvent {
         occurred_at: Some(at(time)),
         ..reported(kind, transaction_type)
@@ -165,7 +158,7 @@ async fn columns_do_not_depend_on_which_way_comes_first() {
     ];
     let mut columns = Vec::new();
     for api_first in [true, false] {
-        let f = with_decision().await;
+        let f = with_decision(engine).await;
         let told = || apply(&f, of_decision(RequestStatus::Cancelled));
         let by_api = f.store.record_outcomes(OutcomeReporter::Service, api.clone(), at(NOW));
         let (api, told) = if api_first {
@@ -187,13 +180,11 @@ async fn columns_do_not_depend_on_which_way_comes_first() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_a_late_decision_bear_the_time_of_its_return() {
-    let f = Fixture::new();
+async fn events_of_a_late_decision_bear_the_time_of_its_return(engine: Engine) {
+    let f = Fixture::new(engine).await;
     let row = DateChangeRequestRow { responded_at: None, ..of_decision(RequestStatus::Accepted) };
     assert_eq!(apply(&f, row).await.unknown_recommendations, 1);
-    let now = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
-    let before = at(&f.raw().query_row(now, [], |row| row.get::<_, String>(0)).unwrap());
+    let before = f.now().await;
     f.store.replay_decisions(vec![decision(1, Some("ann"), TransactionType::Buyout)]).await.unwrap();
     let events = f.store.decision(id(1)).await.unwrap().unwrap().events;
     assert_eq!(events.len(), 2);
@@ -201,9 +192,8 @@ async fn events_of_a_late_decision_bear_the_time_of_its_return() {
     assert_eq!(events.iter().filter(|event| event.occurred_at >= before).count(), 1, "the answer");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_decision_of_another_is_not_told_of_and_one_that_comes_late_is() {
-    let f = with_decision().await;
+async fn a_decision_of_another_is_not_told_of_and_one_that_comes_late_is(engine: Engine) {
+    let f = with_decision(engine).await;
     let stranger = DateChangeRequestRow { requester_id: user("eve"), ..of_decision(RequestStatus::Accepted) };
     assert_eq!(apply(&f, stranger).await.unknown_recommendations, 1);
     let early = DateChangeRequestRow {
@@ -217,3 +207,15 @@ async fn a_decision_of_another_is_not_told_of_and_one_that_comes_late_is() {
     assert_eq!(late.outcome.request_accepted, Some(true));
     assert_eq!(f.store.decision(id(1)).await.unwrap().unwrap().events, []);
 }
+
+on_both!(
+    the_same_payload_twice_changes_nothing,
+    a_bad_row_takes_the_whole_call_back_and_nothing_of_another_call,
+    a_profile_without_the_columns_keeps_what_is_stored,
+    old_and_new_parties_of_a_request_are_marked,
+    a_request_that_names_its_decision_tells_the_whole_funnel,
+    the_same_fact_by_both_ways_counts_once,
+    columns_do_not_depend_on_which_way_comes_first,
+    events_of_a_late_decision_bear_the_time_of_its_return,
+    a_decision_of_another_is_not_told_of_and_one_that_comes_late_is,
+);

@@ -1,12 +1,22 @@
-//! The contract of the store, on its public API only, so that another backend can be run through the same.
+//! The contract of the store, on its public API only, so that both engines are run through the same.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test or bench may stop it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test or bench may stop it"
+)]
 
 mod archetype;
 mod audit;
+mod commit;
 mod decision;
 mod durability;
 mod fact;
+mod outage;
 mod outcome;
+#[path = "../shared/postgres.rs"]
+mod postgres;
 mod rights;
+mod story;
 mod support;

@@ -27,8 +27,8 @@ fn nps(score: u8, occurred_at: &str) -> OutcomeEvent {
     OutcomeEvent { nps_score: Some(score), ..event(Nps, None, Some(occurred_at)) }
 }
 
-async fn with_decision() -> Fixture {
-    let f = Fixture::new();
+async fn with_decision(engine: Engine) -> Fixture {
+    let f = Fixture::new(engine).await;
     f.store.record_decision(decision(1, Some("ann"), Crash)).await.unwrap();
     f
 }
@@ -43,9 +43,8 @@ async fn outcome(f: &Fixture) -> Outcome {
     f.store.decision(id(1)).await.unwrap().unwrap().outcome
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_whole_funnel_fills_the_columns() {
-    let f = with_decision().await;
+async fn a_whole_funnel_fills_the_columns(engine: Engine) {
+    let f = with_decision(engine).await;
     let selected =
         OutcomeEvent { time_to_decision_seconds: Some(12.5), ..event(Selected, Some(Crash), None) };
     assert_eq!(report(&f, &[event(Viewed, None, None), selected]).await.unwrap(), (2, 0));
@@ -65,9 +64,8 @@ async fn a_whole_funnel_fills_the_columns() {
     assert_eq!(f.store.decision(id(1)).await.unwrap().unwrap().events.len(), 5);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_reports_on_the_decision_of_another() {
-    let f = with_decision().await;
+async fn nobody_reports_on_the_decision_of_another(engine: Engine) {
+    let f = with_decision(engine).await;
     let mut unknown = event(Viewed, None, None);
     unknown.recommendation_id = id(2);
     let bob = OutcomeReporter::User(user("bob"));
@@ -85,8 +83,7 @@ async fn nobody_reports_on_the_decision_of_another() {
     assert_eq!(by_service.unwrap().recorded, 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_have_happened_is_refused_and_nothing_of_the_call_stays() {
+async fn what_cannot_have_happened_is_refused_and_nothing_of_the_call_stays(engine: Engine) {
     let cases: &[(&[OutcomeEvent], OutcomeEvent)] = &[
         (&[], event(Accepted, None, None)),
         (&[], event(Viewed, None, Some("2026-03-01T12:00:00Z"))),
@@ -97,7 +94,7 @@ async fn what_cannot_have_happened_is_refused_and_nothing_of_the_call_stays() {
         (&[event(Submitted, Some(Crash), None), event(Accepted, None, None)], event(Expired, None, None)),
     ];
     for (before, impossible) in cases {
-        let f = with_decision().await;
+        let f = with_decision(engine).await;
         report(&f, before).await.unwrap();
         let known = f.store.decision(id(1)).await.unwrap();
         let call = [nps(3, "2026-03-01T12:30:00Z"), impossible.clone()];
@@ -105,16 +102,15 @@ async fn what_cannot_have_happened_is_refused_and_nothing_of_the_call_stays() {
         assert!(matches!(error, OutcomeError::Impossible { index: 1, .. }), "{impossible:?}: {error}");
         assert_eq!(f.store.decision(id(1)).await.unwrap(), known);
         // The same in one call.
-        let f = with_decision().await;
+        let f = with_decision(engine).await;
         let call: Vec<_> = before.iter().cloned().chain([impossible.clone()]).collect();
         assert!(matches!(report(&f, &call).await, Err(OutcomeError::Impossible { .. })));
         assert_eq!(f.store.decision(id(1)).await.unwrap().unwrap().events, []);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn five_minutes_ahead_and_a_cancellation_at_any_time_are_possible() {
-    let f = with_decision().await;
+async fn five_minutes_ahead_and_a_cancellation_at_any_time_are_possible(engine: Engine) {
+    let f = with_decision(engine).await;
     assert_eq!(report(&f, &[event(Viewed, None, Some("2026-03-01T13:05:00Z"))]).await.unwrap(), (1, 0));
     assert_eq!(report(&f, &[event(Cancelled, None, None)]).await.unwrap(), (1, 0));
     let rest = [
@@ -167,9 +163,8 @@ fn history() -> impl Strategy<Value = Vec<OutcomeEvent>> {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_decision_keeps_two_hundred_events_and_what_requests_tell() {
-    let f = with_decision().await;
+async fn a_decision_keeps_two_hundred_events_and_what_requests_tell(engine: Engine) {
+    let f = with_decision(engine).await;
     let viewed = |second: i64| OutcomeEvent {
         occurred_at: Some(at("2026-03-01T12:01:00Z") + jiff::SignedDuration::from_secs(second)),
         ..event(Viewed, None, None)
@@ -188,9 +183,8 @@ async fn a_decision_keeps_two_hundred_events_and_what_requests_tell() {
     assert!(outcome(&f).await.request_submitted);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_the_decisions_own_millisecond_is_not_before_it() {
-    let f = with_decision().await;
+async fn an_event_of_the_decisions_own_millisecond_is_not_before_it(engine: Engine) {
+    let f = with_decision(engine).await;
     let early = event(Selected, Some(Crash), Some("2026-03-01T12:00:00.122999Z"));
     assert!(matches!(report(&f, &[early]).await, Err(OutcomeError::Impossible { index: 0, .. })));
     let same = event(Selected, Some(Crash), Some("2026-03-01T12:00:00.123Z"));
@@ -198,9 +192,8 @@ async fn an_event_of_the_decisions_own_millisecond_is_not_before_it() {
     assert_eq!(outcome(&f).await.time_to_decision_seconds, Some(0.0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_selection_after_the_submission_is_the_one_selected() {
-    let f = with_decision().await;
+async fn a_selection_after_the_submission_is_the_one_selected(engine: Engine) {
+    let f = with_decision(engine).await;
     let events = [
         event(Submitted, Some(Swap), Some("2026-03-01T12:10:00Z")),
         event(Selected, Some(Crash), Some("2026-03-01T12:20:00Z")),
@@ -263,8 +256,8 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
 
 /// Lets a history arrive, API events in calls of at most `size`; answers wait for the first submission, as callers' do.
 /// Gives the columns and the number of facts counted.
-async fn columns(mut arrivals: Vec<Arrival>, size: usize) -> (Outcome, usize) {
-    let f = with_decision().await;
+async fn columns(engine: Engine, mut arrivals: Vec<Arrival>, size: usize) -> (Outcome, usize) {
+    let f = with_decision(engine).await;
     let first = |of: fn(&Arrival) -> bool| arrivals.iter().position(of);
     if let (Some(submitted), Some(answer)) = (first(Arrival::submits), first(Arrival::answers))
         && answer < submitted
@@ -299,8 +292,33 @@ proptest! {
         (events, shuffled) in arrivals().prop_flat_map(|e| (Just(e.clone()), Just(e).prop_shuffle())),
         size in 1..4_usize,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (one, other) = runtime.block_on(async { (columns(events.clone(), 500).await, columns(shuffled, size).await) });
+        let one = run(columns(Engine::Sqlite, events, 500));
+        let other = run(columns(Engine::Sqlite, shuffled, size));
         prop_assert_eq!(one, other);
     }
 }
+
+proptest! {
+    // Each case makes a database.
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn both_engines_add_up_alike(events in arrivals(), size in 1..4_usize) {
+        let one = run(columns(Engine::Sqlite, events.clone(), size));
+        let other = run(columns(Engine::Postgres, events, size));
+        prop_assert_eq!(one, other);
+    }
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+on_both!(
+    a_whole_funnel_fills_the_columns,
+    nobody_reports_on_the_decision_of_another,
+    what_cannot_have_happened_is_refused_and_nothing_of_the_call_stays,
+    five_minutes_ahead_and_a_cancellation_at_any_time_are_possible,
+    a_decision_keeps_two_hundred_events_and_what_requests_tell,
+    an_event_of_the_decisions_own_millisecond_is_not_before_it,
+    a_selection_after_the_submission_is_the_one_selected,
+);

@@ -54,8 +54,8 @@ fn the_matrix_is_that_of_the_specification() {
 }
 
 /// Rows of ann, of bob, and of nobody, in every table.
-async fn populated() -> Fixture {
-    let f = Fixture::new();
+async fn populated(engine: Engine) -> Fixture {
+    let f = Fixture::new(engine).await;
     f.facts([
         profile("ann", None, None),
         profile("bob", None, None),
@@ -110,13 +110,12 @@ async fn populated() -> Fixture {
     f.store.insert_run(run).await.unwrap();
     let log = "INSERT INTO edge_function_logs (id, function_name, method, status, response_time_ms, request_id, created_at)
       VALUES ('01980000-0000-7000-8000-000000000001', 'x', 'GET', 200, 1, 'r', '2026-03-01T13:00:00.000000Z')";
-    f.raw().execute(log, []).unwrap();
+    f.sql(log, log).await.unwrap();
     f
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_caller_reads_the_rows_of_the_matrix() {
-    let f = populated().await;
+async fn each_caller_reads_the_rows_of_the_matrix(engine: Engine) {
+    let f = populated(engine).await;
     let count = async |caller: &Caller, table: &str| {
         f.store.rows_as(caller, table, 100, 0).await.map(|rows| rows.len())
     };
@@ -147,24 +146,28 @@ async fn each_caller_reads_the_rows_of_the_matrix() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_demoted_admin_loses_the_rank_at_once() {
-    let f = populated().await;
+async fn a_demoted_admin_loses_the_rank_at_once(engine: Engine) {
+    let f = populated(engine).await;
     let root = Caller::User(user("root"));
     assert_eq!(f.store.grade(&root).await.unwrap(), Grade::Admin);
     f.facts([profile("root", Some(ProfileRole::Member), None)]).await;
     assert_eq!(f.store.rows_as(&root, "profiles", 100, 0).await.unwrap().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn values_have_their_json_types() {
-    let f = populated().await;
+async fn values_have_their_json_types(engine: Engine) {
+    let f = populated(engine).await;
     let row = f.store.rows_as(&Caller::User(user("ann")), "user_archetypes", 1, 0).await.unwrap().remove(0);
     assert_eq!(row["is_manual_override"], true);
-    assert_eq!(row["confidence"], 1);
+    assert_eq!(row["confidence"].as_f64(), Some(1.0));
     assert_eq!(row["reasoning"][0], "because");
     assert_eq!(row["override_expires_at"], serde_json::Value::Null);
     let night = f.store.rows_as(&Caller::Service, "lease_nights", 1, 0).await.unwrap().remove(0);
     assert_eq!(night["base_price"], 149.99);
     assert_eq!(night["market_demand"], 1.2345);
 }
+
+on_both!(
+    each_caller_reads_the_rows_of_the_matrix,
+    a_demoted_admin_loses_the_rank_at_once,
+    values_have_their_json_types,
+);

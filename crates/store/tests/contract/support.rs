@@ -1,4 +1,4 @@
-//! A store in a temporary folder, and short ways to write facts and decisions down.
+//! A store on either engine, and short ways to write facts and decisions down.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -6,29 +6,141 @@ use nudge_engine::{Archetype, EntityId, Policy, RequestStatus, Signals, Transact
 use nudge_store::*;
 use uuid::Uuid;
 
+use crate::postgres::TestDatabase;
+
+/// What keeps the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Runs tests, functions of an engine, on both.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::support::Engine::Sqlite).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(crate::support::Engine::Postgres).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
 pub struct Fixture {
     pub store: Store,
-    pub options: StoreOptions,
-    _folder: tempfile::TempDir,
+    place: Place,
+}
+
+enum Place {
+    /// The folder goes away with it.
+    Sqlite(#[expect(dead_code, reason = "kept for its end")] tempfile::TempDir, StoreOptions),
+    Postgres(TestDatabase),
 }
 
 impl Fixture {
-    pub fn new() -> Self {
-        Self::with(|_| {})
+    pub async fn new(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => Self::sqlite(|_| {}),
+            Engine::Postgres => Self::postgres(|_| {}).await,
+        }
     }
 
-    pub fn with(adjust: impl FnOnce(&mut StoreOptions)) -> Self {
+    pub fn sqlite(adjust: impl FnOnce(&mut StoreOptions)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
         adjust(&mut options);
-        Self { store: Store::open(options.clone()).unwrap(), options, _folder: folder }
+        Self { store: Store::open(options.clone()).unwrap(), place: Place::Sqlite(folder, options) }
     }
 
-    /// A connection beside the store, as another process has one.
+    pub async fn postgres(adjust: impl FnOnce(&mut PostgresOptions)) -> Self {
+        let database = TestDatabase::new().await;
+        // The month that the ids of tests fall into.
+        let months = "SELECT nudge.make_partition(v.parent, '2025-07-01')
+          FROM unnest('{recommendation_logs, recommendation_events, edge_function_logs}'::text[]) AS v (parent)";
+        database.owner().await.batch_execute(months).await.unwrap();
+        let mut options =
+            PostgresOptions { readers: 2, calls: 4, ..PostgresOptions::new(database.url().parse().unwrap()) };
+        options.dsn.pooler = Some(false);
+        adjust(&mut options);
+        Self { store: Store::connect(options).await.unwrap(), place: Place::Postgres(database) }
+    }
+
+    /// The options of the file.
+    pub fn file(&self) -> &StoreOptions {
+        let Place::Sqlite(_, options) = &self.place else { panic!("it is no file") };
+        options
+    }
+
+    pub fn database(&self) -> &TestDatabase {
+        let Place::Postgres(database) = &self.place else { panic!("it is a file") };
+        database
+    }
+
+    /// A connection to the file beside the store, as another process has one.
     pub fn raw(&self) -> rusqlite::Connection {
-        let conn = rusqlite::Connection::open(&self.options.path).unwrap();
+        let conn = rusqlite::Connection::open(&self.file().path).unwrap();
         conn.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
         conn
+    }
+
+    /// Runs statements beside the store, those of the engine.
+    pub async fn sql(&self, sqlite: &str, postgres: &str) -> Result<(), String> {
+        match &self.place {
+            Place::Sqlite(..) => self.raw().execute_batch(sqlite).map_err(|error| error.to_string()),
+            Place::Postgres(database) => {
+                let owner = database.owner().await;
+                owner.batch_execute(postgres).await.map_err(|error| format!("{error:?}"))
+            }
+        }
+    }
+
+    /// Opens the same database once more.
+    pub async fn reopen(&self) -> Store {
+        match &self.place {
+            Place::Sqlite(_, options) => Store::open_existing(options.clone()).unwrap(),
+            Place::Postgres(database) => {
+                Store::connect(PostgresOptions::of_a_command(database.url().parse().unwrap())).await.unwrap()
+            }
+        }
+    }
+
+    /// Keeps every writer from committing until it is released.
+    pub async fn lock(&self) -> Lock {
+        match &self.place {
+            Place::Sqlite(..) => {
+                let raw = self.raw();
+                raw.execute_batch("BEGIN IMMEDIATE").unwrap();
+                Lock::Sqlite(raw)
+            }
+            Place::Postgres(database) => {
+                let owner = database.owner().await;
+                let lock = "BEGIN; LOCK TABLE recommendation_logs IN EXCLUSIVE MODE";
+                owner.batch_execute(lock).await.unwrap();
+                Lock::Postgres(owner)
+            }
+        }
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> Timestamp {
+        match &self.place {
+            Place::Sqlite(..) => {
+                let now = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+                at(&self.raw().query_row(now, [], |row| row.get::<_, String>(0)).unwrap())
+            }
+            Place::Postgres(database) => {
+                let now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+                at(database.owner().await.query_one(now, &[]).await.unwrap().get(0))
+            }
+        }
     }
 
     pub async fn facts(&self, rows: impl IntoIterator<Item = FactRow>) -> FactsApplied {
@@ -45,6 +157,27 @@ impl Fixture {
         let version = self.person(id).await.version;
         self.store.save_archetype(user(id), computed(archetype), version).await.unwrap()
     }
+}
+
+/// A lock that another process holds.
+pub enum Lock {
+    Sqlite(rusqlite::Connection),
+    Postgres(tokio_postgres::Client),
+}
+
+impl Lock {
+    pub async fn release(self) {
+        match self {
+            Self::Sqlite(raw) => raw.execute_batch("ROLLBACK").unwrap(),
+            Self::Postgres(owner) => owner.batch_execute("ROLLBACK").await.unwrap(),
+        }
+    }
+}
+
+/// Makes JSON text comparable: one engine keeps it as it is, the other as values.
+pub fn normal(row: &DecisionRow) -> DecisionRow {
+    let normal = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap().to_string();
+    DecisionRow { options: normal(&row.options), context: normal(&row.context), ..row.clone() }
 }
 
 pub fn at(text: &str) -> Timestamp {
