@@ -32,10 +32,10 @@ pub use outcome::Outcome;
 pub use postgres::Role;
 pub use postgres::dsn::{Dsn, DsnError};
 pub use record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow,
-    OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
-    StoredArchetype, StoredDecision, StoredEvent, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts,
+    NightQuery, NightRow, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts,
+    Profile, ProfileRole, RunRow, StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
 pub use store::Store;

@@ -469,6 +469,15 @@ pub enum ArchetypeSaved {
     Superseded,
 }
 
+/// Which changes of facts the feed tells of. Facts that the app keeps itself change without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Profiles and requests.
+    pub people: bool,
+    /// Memberships and nights.
+    pub homes: bool,
+}
+
 /// Users whose cached facts are out of date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {

@@ -17,9 +17,10 @@ use crate::fact::{FactChange, FactsApplied};
 use crate::options::{PostgresOptions, StoreOptions, WriterStats};
 use crate::postgres::{PostgresStore, Role};
 use crate::record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
-    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
+    WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use crate::sqlite::SqliteStore;
@@ -185,6 +186,17 @@ impl Store {
         last: Date,
     ) -> Result<Vec<DatedNight>, StoreError> {
         on_backend!(self, store => store.nights_between(lease, first, last).await)
+    }
+
+    /// Says which changes of facts the feed tells of.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn announced(&self) -> Result<Announced, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(Announced { people: true, homes: true }),
+            Backend::Postgres(store) => store.announced().await,
+        }
     }
 
     /// Reads a user's profile; a user without one is a member who has not opted out.

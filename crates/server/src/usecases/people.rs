@@ -9,7 +9,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -28,6 +28,8 @@ pub const POLL: Duration = Duration::from_millis(250);
 const SAVE_WAIT: Duration = Duration::from_millis(250);
 /// Longest time for which a person's leases and nights are not read again.
 const HOME_TTL: Duration = Duration::from_secs(60);
+/// Longest time for which facts are believed that the app keeps itself, of whose changes nobody tells.
+const UNANNOUNCED_TTL: Duration = Duration::from_secs(1);
 const SLOTS: usize = 4_096;
 
 /// What decisions need to know of a person.
@@ -53,6 +55,8 @@ struct Key {
 #[derive(Debug)]
 struct Home {
     leases: Box<[Lease]>,
+    /// When they were read, where nobody tells of changes; then they are used for a second.
+    unannounced: Option<Instant>,
 }
 
 /// A lease, and its nights once they have been asked for; `None` where they cannot be packed.
@@ -184,15 +188,19 @@ impl People {
     async fn home(&self, user: &UserId) -> Result<Arc<Home>, Arc<StoreError>> {
         let key = Key { user: user.clone(), changes: self.slot(user).load(Ordering::Acquire) };
         if let Some(home) = self.homes.get(&key).await {
-            return Ok(home);
+            if home.unannounced.is_none_or(|read| read.elapsed() < UNANNOUNCED_TTL) {
+                return Ok(home);
+            }
+            self.homes.invalidate(&key).await;
         }
         self.homes.try_get_with(key, self.load_home(user)).await
     }
 
     async fn load_home(&self, user: &UserId) -> Result<Arc<Home>, StoreError> {
+        let unannounced = (!self.store.announced().await?.homes).then(Instant::now);
         let leases = self.store.leases_of(user).await?;
         let leases = leases.into_iter().map(|id| Lease { id, nights: OnceCell::new() }).collect();
-        Ok(Arc::new(Home { leases }))
+        Ok(Arc::new(Home { leases, unannounced }))
     }
 
     /// Forgets a person.
@@ -258,7 +266,11 @@ impl People {
             .store
             .load_person(user, with, self.policy.signal_requests, self.policy.history_requests)
             .await?;
-        let known = self.know(user, facts, now).await;
+        let mut known = self.know(user, facts, now).await;
+        if !self.store.announced().await?.people {
+            let soon = now.checked_add(UNANNOUNCED_TTL).unwrap_or(Timestamp::MAX);
+            known.fresh_until = known.fresh_until.min(soon);
+        }
         Ok(Arc::new(known))
     }
 

@@ -219,10 +219,11 @@ impl Applying<'_> {
             FactChange::Delete(FactKey::LeaseMember(_, user)) => {
                 self.concerned.insert(user.clone());
             }
+            FactChange::Delete(FactKey::LeaseNight(lease, _)) => {
+                self.leases.insert(lease.clone());
+            }
             // The key says nothing of the parties; the newest requests are found by their time.
-            FactChange::Delete(
-                FactKey::Lease(_) | FactKey::LeaseNight(..) | FactKey::DateChangeRequest(_),
-            ) => {}
+            FactChange::Delete(FactKey::Lease(_) | FactKey::DateChangeRequest(_)) => {}
         }
     }
 
@@ -259,7 +260,9 @@ impl Applying<'_> {
     /// Tells decisions, removes the archetypes of those who opted out, and marks the others.
     async fn finish(mut self) -> Result<FactsApplied, StoreError> {
         self.tell().await?;
-        self.concerned.extend(night::members_of(self.transaction, &self.leases).await?);
+        if !self.leases.is_empty() {
+            self.concerned.extend(night::members_of(self.transaction, &self.leases).await?);
+        }
         let asked: BTreeSet<&UserId> = self.stale.iter().chain(&self.profiles).collect();
         let asked: Vec<&str> = asked.into_iter().map(UserId::as_str).collect();
         let out = match asked.is_empty() {

@@ -43,12 +43,13 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::fact::{FactChange, FactsApplied};
+use crate::fact::{FactChange, FactTable, FactsApplied};
 use crate::options::{PostgresOptions, WriterStats};
 use crate::record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
-    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
+    WithRequests,
 };
 use crate::rights::{Caller, Grade, RightsError};
 use connect::Connector;
@@ -185,6 +186,15 @@ impl PostgresStore {
         last: Date,
     ) -> Result<Vec<DatedNight>, StoreError> {
         night::between(&self.inner.lanes, lease, first, last).await
+    }
+
+    pub(crate) async fn announced(&self) -> Result<Announced, StoreError> {
+        let sources = self.inner.sources.get(&self.inner.lanes).await?;
+        let own = |tables: [FactTable; 2]| tables.into_iter().all(|table| sources.is_own(table));
+        Ok(Announced {
+            people: own([FactTable::Profiles, FactTable::DateChangeRequests]),
+            homes: own([FactTable::LeaseMembers, FactTable::LeaseNights]),
+        })
     }
 
     pub(crate) async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use jiff::ToSpan;
 use jiff::civil::Date;
 use nudge_engine::{EntityId, UserId};
-use tokio_postgres::Row;
 
 use super::convert::{Day, day, get, parsed, parsed_opt, statements, unavailable};
 use super::lanes::Lanes;
@@ -15,10 +14,6 @@ use crate::record::{DatedNight, NightFacts, NightQuery, NightRow};
 
 statements! {
     SELECT_LEASES [TEXT] = "SELECT DISTINCT lease_id FROM nudge.lease_members WHERE user_id = $1 ORDER BY lease_id";
-    SELECT_MEMBERS [TEXT_ARRAY] = "SELECT DISTINCT user_id FROM nudge.lease_members WHERE lease_id = ANY ($1)";
-    SELECT_NIGHTS [TEXT, DATE, DATE] = "SELECT night, held_by, round(base_price * 100)::bigint,
-        round(market_demand * 10000)::bigint
-      FROM nudge.lease_nights WHERE lease_id = $1 AND night BETWEEN $2 AND $3 ORDER BY night";
     /// Of the shared leases ($1, ascending) the first that has the night ($2), else the first ($3). $4: the requester.
     /// $5 and $6: the days around. $7: today.
     SELECT_NIGHT [TEXT_ARRAY, DATE, TEXT, TEXT, DATE, DATE, DATE] = "SELECT n.lease_id, n.held_by,
@@ -31,6 +26,11 @@ statements! {
         SELECT f.lease_id, f.held_by, f.base_price, f.market_demand FROM nudge.lease_nights AS f
         WHERE f.lease_id = ANY ($1) AND f.night = $2 ORDER BY f.lease_id LIMIT 1
       ) AS n ON true";
+    SELECT_NIGHTS [TEXT, DATE, DATE] = "SELECT night, held_by, round(base_price * 100)::bigint,
+        round(market_demand * 10000)::bigint
+      FROM nudge.lease_nights WHERE lease_id = $1 AND night BETWEEN $2 AND $3 ORDER BY night";
+    SELECT_MEMBERS [TEXT_ARRAY] = "SELECT DISTINCT user_id FROM nudge.lease_members
+      WHERE lease_id = ANY ($1) ORDER BY user_id";
 }
 
 const TABLE: &str = "lease_nights";
@@ -42,14 +42,11 @@ pub(super) async fn leases_of(lanes: &Lanes, user: &UserId) -> Result<Vec<Entity
     rows.iter().map(|row| parsed(row, 0, MEMBERS, EntityId::parse)).collect()
 }
 
-/// Lists the tenants of leases.
+/// Lists the tenants of leases, in ascending order.
 pub(super) async fn members_of(
     transaction: &Transaction<'_>,
     leases: &BTreeSet<EntityId>,
 ) -> Result<Vec<UserId>, StoreError> {
-    if leases.is_empty() {
-        return Ok(Vec::new());
-    }
     let leases: Vec<&str> = leases.iter().map(EntityId::as_str).collect();
     let rows = transaction.query(MEMBERS, &SELECT_MEMBERS, &[&leases]).await?;
     rows.iter().map(|row| parsed(row, 0, MEMBERS, UserId::parse)).collect()
@@ -63,16 +60,17 @@ pub(super) async fn between(
     last: Date,
 ) -> Result<Vec<DatedNight>, StoreError> {
     let rows = lanes.query(TABLE, &SELECT_NIGHTS, &[&lease.as_str(), &Day(first), &Day(last)]).await?;
-    rows.iter().map(|row| Ok(DatedNight { night: day(row, 0, TABLE)?, row: night_row(row)? })).collect()
-}
-
-/// Reads what a night is beside its date: holder, price and demand in the columns 1 to 3.
-fn night_row(row: &Row) -> Result<NightRow, StoreError> {
-    Ok(NightRow {
-        held_by: parsed_opt(row, 1, TABLE, UserId::parse)?,
-        base_price_cents: get(row, 2, TABLE)?,
-        demand_ten_thousandths: get(row, 3, TABLE)?,
-    })
+    let dated = |row| {
+        Ok(DatedNight {
+            night: day(row, 0, TABLE)?,
+            row: NightRow {
+                held_by: parsed_opt(row, 1, TABLE, UserId::parse)?,
+                base_price_cents: get(row, 2, TABLE)?,
+                demand_ten_thousandths: get(row, 3, TABLE)?,
+            },
+        })
+    };
+    rows.iter().map(dated).collect()
 }
 
 /// Reads the night, in one statement.
@@ -100,7 +98,14 @@ pub(super) async fn load(lanes: &Lanes, query: &NightQuery<'_>) -> Result<NightF
         .await?;
     let row = rows.first().ok_or_else(|| unavailable("the read of a night gave no row"))?;
     let found = parsed_opt(row, 0, TABLE, EntityId::parse)?;
-    let night = found.is_some().then(|| night_row(row)).transpose()?;
+    let night = match &found {
+        Some(_) => Some(NightRow {
+            held_by: parsed_opt(row, 1, TABLE, UserId::parse)?,
+            base_price_cents: get(row, 2, TABLE)?,
+            demand_ten_thousandths: get(row, 3, TABLE)?,
+        }),
+        None => None,
+    };
     let offerable = u32::try_from(get::<i64>(row, 4, TABLE)?).unwrap_or(u32::MAX);
     Ok(NightFacts {
         lease_id: Some(found.unwrap_or_else(|| first.clone())),

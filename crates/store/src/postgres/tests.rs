@@ -56,3 +56,9 @@ async fn no_statement_is_left_to_the_search_path() {
         statements().iter().map(|statement| std::ptr::from_ref(*statement).addr()).collect();
     assert_eq!(names.len(), statements().len(), "each has an address of its own");
 }
+
+#[test]
+fn the_known_version_is_that_of_the_newest_migration() {
+    let newest = testing::migrations().pop().unwrap().0;
+    assert_eq!(newest, schema::KNOWN.to_string());
+}

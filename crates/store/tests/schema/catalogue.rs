@@ -172,10 +172,11 @@ async fn functions_find_names_in_no_schema_that_others_can_write_to() {
 async fn columns_are_those_of_the_embedded_engine() {
     let database = Database::migrated().await;
     let owner = database.owner().await;
-    let embedded: Vec<_> = std::fs::read_dir(format!("{}/migrations/sqlite", env!("CARGO_MANIFEST_DIR")))
+    let mut embedded: Vec<_> = std::fs::read_dir(format!("{}/migrations/sqlite", env!("CARGO_MANIFEST_DIR")))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
+    embedded.sort();
     let versions = |files: &[std::path::PathBuf]| {
         let mut names: Vec<_> =
             files.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect();
@@ -186,12 +187,15 @@ async fn columns_are_those_of_the_embedded_engine() {
     assert_eq!(versions(&migrations())[1..], versions(&embedded));
     let sqlite: String = embedded.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
     for table in EXPOSED {
+        // A table that was made anew counts as it was made last.
         let body =
-            sqlite.split(&format!("CREATE TABLE {table} (\n")).nth(1).unwrap().split("\n)").next().unwrap();
+            sqlite.split(&format!("CREATE TABLE {table} (\n")).last().unwrap().split("\n)").next().unwrap();
         let mut columns: Vec<&str> = body
             .lines()
             .filter(|line| line.starts_with("  ") && line.as_bytes()[2].is_ascii_lowercase())
             .map(|line| line.split_whitespace().next().unwrap())
+            // The order of arrival is that engine's own, and not exposed.
+            .filter(|column| (table, *column) != ("recommendation_logs", "seq"))
             .collect();
         columns.sort_unstable();
         let ours = owner
