@@ -1,6 +1,7 @@
 //! Settings: flags beat environment beats `nudge.toml` beats the default. One table says what there is; the
 //! command-line flags, `nudge config` and docs/CONFIGURATION.md are made from it.
 
+pub mod database;
 pub mod setting;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use nudge_engine::Policy;
 
+pub use database::Database;
 pub use setting::{SETTINGS, Setting, Source, Values};
 
 use crate::auth::jwks::{Jwks, JwksError};
@@ -81,8 +83,10 @@ pub struct Limits {
 pub struct Config {
     /// Where files are kept.
     pub data_dir: PathBuf,
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// Where the rows are kept.
+    pub database: Database,
+    /// Whether a role to which nothing is forbidden will do, also for clients of other machines.
+    pub allow_superuser: bool,
     /// Address to listen on.
     pub bind: IpAddr,
     /// Port to listen on.
@@ -124,7 +128,7 @@ impl Config {
     /// [`ConfigError::Value`] names the first setting that does not fit.
     pub fn from_values(values: Values) -> Result<Self, ConfigError> {
         let data_dir = PathBuf::from(values.text("NUDGE_DATA_DIR").unwrap_or_default());
-        let database = database_path(&values, &data_dir)?;
+        let database = Database::parse(&values, &data_dir)?;
         let policy = policy(&values)?;
         let rate = |name| values.number::<u32>(name, 0..=1_000_000).map(|rate| (rate > 0).then_some(rate));
         let millis = |name, range| values.number::<u64>(name, range).map(Duration::from_millis);
@@ -140,6 +144,7 @@ impl Config {
         Ok(Self {
             database,
             data_dir,
+            allow_superuser: values.number::<u8>("NUDGE_ALLOW_SUPERUSER", 0..=1)? == 1,
             bind: values.parse("NUDGE_BIND", "an IP address, such as 127.0.0.1 or 0.0.0.0")?,
             port: values.number("NUDGE_PORT", 0..=65_535)?,
             cache_ttl: Duration::from_secs_f64(3_600.0 * cache_hours(&values)?),
@@ -184,17 +189,6 @@ fn cache_hours(values: &Values) -> Result<f64, ConfigError> {
             Err(values.bad("CACHE_TTL_HOURS", "must be 0 to 8760"))
         }
     })
-}
-
-fn database_path(values: &Values, data_dir: &std::path::Path) -> Result<PathBuf, ConfigError> {
-    let Some(url) = values.text("DATABASE_URL") else { return Ok(data_dir.join("nudge.db")) };
-    match url.strip_prefix("sqlite://") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => Err(values.bad(
-            "DATABASE_URL",
-            "must be sqlite:///path/to/file; this version has the embedded database only",
-        )),
-    }
 }
 
 fn policy(values: &Values) -> Result<Policy, ConfigError> {

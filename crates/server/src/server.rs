@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use nudge_store::{Store, StoreError, StoreOptions};
+use nudge_store::{PostgresOptions, Store, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::api::app::{Parts, Peer};
 use crate::api::{self, App};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Keys};
+use crate::config::{Config, ConfigError, Database, Keys};
 use crate::recorder::Recorder;
 use crate::recorder::spool::{Spool, SpoolError};
 use crate::telemetry::Metrics;
@@ -39,6 +39,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// Interval at which public keys by URL are fetched anew.
 const KEYS_REFRESH: Duration = Duration::from_secs(600);
+
+/// Interval at which room for the months ahead is looked after.
+const MONTHS_CHECK: Duration = Duration::from_secs(24 * 3_600);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,15 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database's role is one to which nothing is forbidden, and other machines can connect.
+    #[error(
+        "the role `{role}` is a superuser of PostgreSQL: nothing is forbidden to it, row security included\n  \
+         Use the database's owner or another role of its own, bind to 127.0.0.1, or set NUDGE_ALLOW_SUPERUSER=1."
+    )]
+    Superuser {
+        /// The role.
+        role: String,
+    },
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -105,9 +117,35 @@ impl DataDirLock {
 /// Opens the database with the service's options.
 ///
 /// # Errors
-/// When it cannot be opened or migrated.
-pub fn open_store(config: &Config) -> Result<Store, StoreError> {
-    Store::open(StoreOptions { path: config.database.clone(), ..StoreOptions::default() })
+/// When it cannot be opened or migrated, or a server's schema is not that of this program.
+pub async fn open_store(config: &Config) -> Result<Store, StoreError> {
+    match &config.database {
+        Database::File(path) => Store::open(StoreOptions { path: path.clone(), ..StoreOptions::default() }),
+        Database::Server { dsn, .. } => Store::connect(PostgresOptions::new((**dsn).clone())).await,
+    }
+}
+
+/// Warns of a role to which nothing is forbidden, row security included; refuses it where other machines can connect.
+async fn check_role(store: &Store, config: &Config) -> Result<(), StartError> {
+    match store.role().await? {
+        Some(role) if role.superuser && !config.bind.is_loopback() && !config.allow_superuser => {
+            Err(StartError::Superuser { role: role.name })
+        }
+        Some(role) if role.superuser => {
+            tracing::warn!(role = role.name, "store.superuser: nothing is forbidden to this role");
+            Ok(())
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Makes room for the months ahead. Where that fails the months that are there are used on, and the spool has the rest.
+async fn prepare_months(store: &Store) {
+    match store.prepare_months().await {
+        Ok(0) => {}
+        Ok(made) => tracing::info!(made, "store.months_prepared"),
+        Err(error) => tracing::error!(%error, "store.months_not_prepared"),
+    }
 }
 
 /// A server that listens and is about to serve.
@@ -135,7 +173,9 @@ impl Server {
         config.port = address.port();
         let keys = Keys::load(config)?;
         let auth = keys.authenticator(config, clock.now()).await?;
-        let store = open_store(config)?;
+        let store = open_store(config).await?;
+        check_role(&store, config).await?;
+        prepare_months(&store).await;
         let spool = Spool::open(&config.data_dir, config.spool_bytes)?;
         let recorder = Arc::new(Recorder::new(store.clone(), spool, config.commit_timeout));
         let metrics = Metrics::install();
@@ -229,6 +269,13 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
         loop {
             tokio::time::sleep(KEYS_REFRESH).await;
             keys_of.auth.refresh_keys(keys_of.clock.now()).await;
+        }
+    });
+    let store = app.store.clone();
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(MONTHS_CHECK).await;
+            prepare_months(&store).await;
         }
     });
     let app = Arc::clone(app);

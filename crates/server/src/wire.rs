@@ -1,8 +1,9 @@
 //! Wire types that the API, the command line and the record share: converted once from what the engine says.
 
 use nudge_engine::{Cents, Decision, Param, PricedOption, Reason, TransactionType};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A number as JSON prints it: whole ones without a fraction.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,27 +44,34 @@ pub struct ReasonBody {
     /// Registered code.
     code: &'static str,
     /// Computed values by name; money in dollars.
-    params: Map<String, Value>,
+    #[schema(value_type = serde_json::Map<String, Value>)]
+    params: Params,
     /// The sentence.
     text: String,
 }
 
+/// The computed values of a reason, as a JSON object.
+#[derive(Debug)]
+struct Params(Vec<(&'static str, Param)>);
+
+impl Serialize for Params {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, param) in &self.0 {
+            match param {
+                Param::Integer(n) => map.serialize_entry(name, n)?,
+                Param::Number(n) => map.serialize_entry(name, &Num(*n))?,
+                Param::Money(cents) => map.serialize_entry(name, &Num::from(*cents))?,
+                Param::Word(word) => map.serialize_entry(name, word)?,
+            }
+        }
+        map.end()
+    }
+}
+
 impl From<&Reason> for ReasonBody {
     fn from(reason: &Reason) -> Self {
-        let params = reason
-            .params()
-            .into_iter()
-            .map(|(name, param)| {
-                let value = match param {
-                    Param::Integer(n) => Value::from(n),
-                    Param::Number(n) => Num(n).value(),
-                    Param::Money(cents) => Num::from(cents).value(),
-                    Param::Word(word) => Value::from(word),
-                };
-                (name.to_owned(), value)
-            })
-            .collect();
-        Self { code: reason.code(), params, text: reason.text() }
+        Self { code: reason.code(), params: Params(reason.params()), text: reason.text() }
     }
 }
 

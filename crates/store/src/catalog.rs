@@ -71,7 +71,7 @@ pub struct Table {
     pub name: &'static str,
     /// The columns, in the order in which `select=*` gives them.
     pub columns: &'static [Column],
-    /// The columns of the primary key: the order of rows that are otherwise equal.
+    /// The columns that tell rows apart: the order of rows that are otherwise equal.
     pub key: &'static [&'static str],
 }
 
@@ -160,7 +160,7 @@ pub const TABLES: &[Table] = &[
             maybe("experiment_variant", Text),
             always("created_at", Timestamp),
         ],
-        key: &["user_id", "id"],
+        key: &["id"],
     },
     Table {
         name: "recommendation_events",

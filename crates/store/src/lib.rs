@@ -36,10 +36,10 @@ pub use postgres::Role;
 pub use postgres::dsn::{Dsn, DsnError};
 pub use query::{ReadAnswer, ReadError, ReadQuery};
 pub use record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts, NightQuery, NightRow, OutcomeError,
-    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, ProfileRole, RunRow,
-    StoredArchetype, StoredDecision, StoredEvent, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts,
+    NightQuery, NightRow, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts,
+    Profile, ProfileRole, RunRow, StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
 pub use store::Store;

@@ -94,7 +94,7 @@ impl Default for StoreOptions {
             busy_timeout_ms: 150,
             commit_max_rows: 256,
             queue: 4096,
-            gather_micros: 150,
+            gather_micros: 250,
             call_deadline_ms: 10_000,
             beside_server: false,
             reads: ReadLimits::default(),

@@ -206,6 +206,15 @@ pub struct NightRow {
     pub demand_ten_thousandths: i64,
 }
 
+/// A night of a lease and its date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatedNight {
+    /// The date.
+    pub night: Date,
+    /// The rest of the row.
+    pub row: NightRow,
+}
+
 /// One decision, one row of `recommendation_logs`. JSON columns are given as serialized text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRow {
@@ -458,6 +467,15 @@ pub enum ArchetypeSaved {
     Saved,
     /// Not stored: the facts have changed, an override is live, or the user opted out. The user stays stale.
     Superseded,
+}
+
+/// Which changes of facts the feed tells of. Facts that the app keeps itself change without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// Profiles and requests.
+    pub people: bool,
+    /// Memberships and nights.
+    pub homes: bool,
 }
 
 /// Users whose cached facts are out of date.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -18,9 +19,10 @@ use crate::postgres::{PostgresStore, Role};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError, ReadQuery};
 use crate::record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
+    WithRequests,
 };
 use crate::rights::{Caller, Grade, Scope, Verb, exposed, scope};
 use crate::sqlite::SqliteStore;
@@ -173,6 +175,30 @@ impl Store {
     /// As [`Store::load_person`].
     pub async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
         on_backend!(self, store => store.load_night(query).await)
+    }
+
+    /// Reads the nights of a lease from a date to another, both included, by date.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        on_backend!(self, store => store.nights_between(lease, first, last).await)
+    }
+
+    /// Says which changes of facts the feed tells of.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn announced(&self) -> Result<Announced, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(Announced { people: true, homes: true }),
+            Backend::Postgres(store) => store.announced().await,
+        }
     }
 
     /// Reads a user's profile; a user without one is a member who has not opted out.

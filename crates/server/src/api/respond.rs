@@ -7,8 +7,10 @@ use serde::Serialize;
 
 /// Makes a JSON response.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => json_bytes(status, bytes),
+    // Room for a recommendation, the largest of the frequent answers.
+    let mut bytes = Vec::with_capacity(4_096);
+    match serde_json::to_writer(&mut bytes, body) {
+        Ok(()) => json_bytes(status, bytes),
         Err(error) => {
             tracing::error!(%error, "response.not_serializable");
             json_bytes(

@@ -65,7 +65,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<()> {
         }
         Command::Reset { user } => (user, Some(Verb::Reset)),
     };
-    let store = open_existing(&config)?;
+    let store = open_existing(&config).await?;
     let (said, shown) = work(&archetypes(&config, &store), &user, verb, now).await?;
     store.close().await;
     print(args.json, &user, said.as_deref(), &shown, now)

@@ -34,7 +34,7 @@ enum Command {
 
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let Command::Verify { expect_head, json } = args.command;
-    let store = open_existing(&config)?;
+    let store = open_existing(&config).await?;
     let report = store.verify_audit(expect_head.as_deref()).await?;
     store.close().await;
     if json {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::config::database::without_password;
 use crate::config::{Config, SETTINGS, Setting, Source};
 
 use super::output;
@@ -10,7 +11,7 @@ use super::output;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A flag beats the environment, the environment beats nudge.toml, and that beats the default.\n\
-    Secrets are shown as set or not set only.\n\nExamples:\n  nudge config\n  nudge config --json | jq '.NUDGE_PORT'"
+    Secrets are shown as set or not set only, connection strings without their password.\n\nExamples:\n  nudge config\n  nudge config --json | jq '.NUDGE_PORT'"
 )]
 pub struct Args {
     /// Print JSON
@@ -43,7 +44,11 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
 
 fn shown(config: &Config, setting: &Setting) -> Option<String> {
     let value = config.values.text(setting.name)?;
-    Some(if setting.secret { "(set)".to_owned() } else { value.to_owned() })
+    Some(match setting {
+        Setting { secret: true, .. } => "(set)".to_owned(),
+        Setting { connection: true, .. } => without_password(value),
+        _ => value.to_owned(),
+    })
 }
 
 fn source(config: &Config, setting: &Setting) -> String {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{output, token};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::server::{DataDirLock, Server, asked_to_stop, open_store};
 use crate::telemetry;
 use crate::usecases::seed;
@@ -49,7 +49,8 @@ fn parse_world(text: &str) -> Result<WorldKind, String> {
     }
 }
 
-/// What a data folder's marketplace was made from, kept in `demo.json`.
+/// What a marketplace was made from, kept in the data folder: in `demo.json` for the embedded database, in
+/// `demo-server.json` for one on a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Made {
@@ -58,17 +59,23 @@ struct Made {
     seed: u64,
     made_at: Timestamp,
     nights_until: Date,
+    /// The server's database that it is in, without a password; absent where it is in the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
     /// Whether everything is in the database.
     complete: bool,
 }
 
 impl Made {
-    fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("demo.json")
+    fn path(config: &Config) -> PathBuf {
+        config.data_dir.join(match config.database {
+            Database::File(_) => "demo.json",
+            Database::Server { .. } => "demo-server.json",
+        })
     }
 
-    fn read(data_dir: &Path) -> anyhow::Result<Option<Self>> {
-        let path = Self::path(data_dir);
+    fn read(config: &Config) -> anyhow::Result<Option<Self>> {
+        let path = Self::path(config);
         match std::fs::read(&path) {
             Ok(bytes) => {
                 let made = serde_json::from_slice(&bytes)
@@ -80,8 +87,8 @@ impl Made {
         }
     }
 
-    fn write(&self, data_dir: &Path) -> anyhow::Result<()> {
-        let path = Self::path(data_dir);
+    fn write(&self, config: &Config) -> anyhow::Result<()> {
+        let path = Self::path(config);
         let draft = path.with_extension("json.new");
         std::fs::write(&draft, serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(&draft, &path)?;
@@ -123,31 +130,42 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says where the marketplace is.
+fn place(config: &Config) -> String {
+    match &config.database {
+        Database::File(_) => config.data_dir.display().to_string(),
+        Database::Server { dsn, .. } => dsn.to_string(),
+    }
+}
+
 /// Makes the marketplace in a fresh folder, or extends the nights of the one that is there.
 async fn prepare(args: &Args, config: &Config, now: Timestamp) -> anyhow::Result<World> {
-    let made = Made::read(&config.data_dir)?;
+    let made = Made::read(config)?;
     let until = now
         .to_zoned_datetime(jiff::tz::TimeZone::UTC)
         .date()
         .saturating_add(jiff::Span::new().days(DAYS_AHEAD));
-    if let Some(made) = made.filter(|made| made.complete) {
+    let database = match &config.database {
+        Database::File(_) => None,
+        Database::Server { dsn, .. } => Some(dsn.to_string()),
+    };
+    if let Some(made) = made.filter(|made| made.complete && made.database == database) {
         made.check(args, &config.data_dir)?;
         let world = World::generate(&WorldConfig::demo(args.world, args.people, args.seed, made.made_at))?;
         if made.nights_until < until {
-            let store = open_store(config)?;
+            let store = open_store(config).await?;
             extend(&store, &world, made.nights_until.saturating_add(jiff::Span::new().days(1)), until, now)
                 .await?;
             store.close().await;
-            Made { nights_until: until, ..made }.write(&config.data_dir)?;
+            Made { nights_until: until, ..made }.write(config)?;
         }
         return Ok(world);
     }
-    clear_unfinished(config)?;
-    output::note(format_args!(
-        "making a marketplace of {} people in {} …",
-        args.people,
-        config.data_dir.display()
-    ));
+    if let Database::File(path) = &config.database {
+        clear_unfinished(path, config)?;
+    }
+    let place = place(config);
+    output::note(format_args!("making a marketplace of {} people in {place} …", args.people));
     let world = World::generate(&WorldConfig::demo(args.world, args.people, args.seed, now))?;
     let made = Made {
         people: args.people,
@@ -155,27 +173,38 @@ async fn prepare(args: &Args, config: &Config, now: Timestamp) -> anyhow::Result
         seed: args.seed,
         made_at: now,
         nights_until: until,
+        database,
         complete: false,
     };
-    made.write(&config.data_dir)?;
-    let store = open_store(config)?;
+    let store = match config.database {
+        Database::File(_) => {
+            // First, so that a file which is left behind is known to be the demo's.
+            made.write(config)?;
+            open_store(config).await?
+        }
+        Database::Server { .. } => {
+            let store = open_store(config).await?;
+            refuse_others(&store, config).await?;
+            made.write(config)?;
+            store
+        }
+    };
     let from = now
         .to_zoned_datetime(jiff::tz::TimeZone::UTC)
         .date()
         .saturating_sub(jiff::Span::new().days(DAYS_BACK));
     seed::fill(&store, &world, (from, until), config, now).await?;
     store.close().await;
-    Made { complete: true, ..made }.write(&config.data_dir)?;
+    Made { complete: true, ..made }.write(config)?;
     Ok(world)
 }
 
 /// Removes what an interrupted first start has left; refuses a database that is not the demo's.
-fn clear_unfinished(config: &Config) -> anyhow::Result<()> {
-    let database = &config.database;
+fn clear_unfinished(database: &Path, config: &Config) -> anyhow::Result<()> {
     if !database.exists() {
         return Ok(());
     }
-    if Made::read(&config.data_dir)?.is_none() {
+    if Made::read(config)?.is_none() {
         bail!(
             "{} is a database of your own, not the demo's.\n  Serve it with `nudge serve`, or give the demo a folder of its own with --data-dir DIR.",
             database.display()
@@ -183,7 +212,7 @@ fn clear_unfinished(config: &Config) -> anyhow::Result<()> {
     }
     output::note("the last start was interrupted; beginning anew");
     for ending in ["", "-wal", "-shm"] {
-        let mut name = database.clone().into_os_string();
+        let mut name = database.as_os_str().to_owned();
         name.push(ending);
         match std::fs::remove_file(&name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -191,6 +220,19 @@ fn clear_unfinished(config: &Config) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a server's database that has people in it already: nothing is ever removed there.
+async fn refuse_others(store: &Store, config: &Config) -> anyhow::Result<()> {
+    if store.people_after(None, 1).await?.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} has people in it already, and {} does not say that they are a whole demo.\n  \
+         Serve it with `nudge serve`, or give the demo an empty database.",
+        config.database,
+        Made::path(config).display()
+    )
 }
 
 /// Adds the nights from one date to another, both included.
@@ -229,7 +271,7 @@ async fn print(server: &Server, config: &Config, world: &World, today: Date) -> 
     let counts = server.app.store.archetype_counts().await?;
     let total: u64 = counts.iter().map(|(_, n)| n).sum();
     output::line(format_args!("{}  {url}", output::strong("Nudge runs at")))?;
-    output::line(format_args!("  {total} people in {}", config.data_dir.display()))?;
+    output::line(format_args!("  {total} people in {}", place(config)))?;
     output::line(format_args!("\n{}", output::strong("Archetypes, beside the guide's bands")))?;
     for (archetype, band) in [
         (Archetype::BigSpender, "15-20 %"),

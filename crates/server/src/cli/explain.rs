@@ -37,14 +37,14 @@ enum Again {
 }
 
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
-    let store = open_existing(&config)?;
+    let store = open_existing(&config).await?;
     let found = store.decision(args.recommendation_id).await?;
     store.close().await;
     let Some(stored) = found else {
         anyhow::bail!(
             "there is no recommendation {} in {}\n  One made while the database was away may still wait in the spool of the running server.",
             args.recommendation_id,
-            config.database.display()
+            config.database
         );
     };
     let context: RecordedContext = serde_json::from_str(&stored.row.context)?;

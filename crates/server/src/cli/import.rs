@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use nudge_store::{FactChange, FactKey, FactRow, FactTable, FieldError, Store, StoreOptions};
+use nudge_store::{FactChange, FactKey, FactRow, FactTable, FieldError};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
@@ -121,8 +121,7 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<()> {
 }
 
 async fn write(args: &Args, config: &Config, rows: Vec<FactChange>) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&config.data_dir)?;
-    let store = Store::open(StoreOptions::beside_server(config.database.clone()))?;
+    let store = super::open_or_make(config).await?;
     let spinner = output::progress("writing in one go", rows.len() as u64);
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
     let applied = store.apply_facts(rows, clock().now()).await;

@@ -20,12 +20,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use nudge_store::{Store, StoreOptions};
+use nudge_store::{Dsn, PostgresOptions, Store, StoreOptions};
 
 pub use recommend::what_if;
 
 use crate::clock::Clock;
-use crate::config::{Config, Values};
+use crate::config::{Config, Database, Values};
 use settings::Flags;
 
 /// Personalized defaults for a shared-lease marketplace: recommends, records, measures.
@@ -119,8 +119,11 @@ fn asynchronous<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 }
 
 /// Opens the database that a server has made, for a command that works beside it.
-fn open_existing(config: &Config) -> anyhow::Result<Store> {
-    let path = &config.database;
+async fn open_existing(config: &Config) -> anyhow::Result<Store> {
+    let path = match &config.database {
+        Database::File(path) => path,
+        Database::Server { dsn, .. } => return connect(dsn).await,
+    };
     if !path.exists() {
         anyhow::bail!(
             "there is no database at {}\n  Start one with `nudge demo` or `nudge serve`, or say where it is with --data-dir DIR.",
@@ -128,6 +131,21 @@ fn open_existing(config: &Config) -> anyhow::Result<Store> {
         );
     }
     Ok(Store::open_existing(StoreOptions::beside_server(path.clone()))?)
+}
+
+/// Opens the database, or makes it, for a command that works beside a server.
+async fn open_or_make(config: &Config) -> anyhow::Result<Store> {
+    match &config.database {
+        Database::File(path) => {
+            std::fs::create_dir_all(&config.data_dir)?;
+            Ok(Store::open(StoreOptions::beside_server(path.clone()))?)
+        }
+        Database::Server { dsn, .. } => connect(dsn).await,
+    }
+}
+
+async fn connect(dsn: &Dsn) -> anyhow::Result<Store> {
+    Ok(Store::connect(PostgresOptions::of_a_command(dsn.clone())).await?)
 }
 
 /// Makes the use cases of a command that works beside a server.

@@ -20,11 +20,7 @@ pub async fn run(_args: Args, mut config: Config) -> anyhow::Result<()> {
     // Whoever reads the greeting may stop the server at once.
     let stop = asked_to_stop();
     output::line(format_args!("nudge {} serves {}", env!("CARGO_PKG_VERSION"), config.url()))?;
-    output::line(format_args!(
-        "  listening on {}   database {}",
-        server.address(),
-        config.database.display()
-    ))?;
+    output::line(format_args!("  listening on {}   database {}", server.address(), config.database))?;
     output::line("  keys: `nudge keys`   stop: Ctrl-C")?;
     server.serve(stop).await;
     Ok(())

@@ -19,6 +19,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether the value must not be shown. Such a setting has no flag: a command line is readable by others.
     pub secret: bool,
+    /// Whether the value is a connection string, which is shown without its password.
+    pub connection: bool,
 }
 
 impl Setting {
@@ -30,11 +32,15 @@ impl Setting {
 }
 
 const fn setting(name: &'static str, default: Option<&'static str>, help: &'static str) -> Setting {
-    Setting { name, default, help, secret: false }
+    Setting { name, default, help, secret: false, connection: false }
 }
 
 const fn secret(name: &'static str, help: &'static str) -> Setting {
-    Setting { name, default: None, help, secret: true }
+    Setting { name, default: None, help, secret: true, connection: false }
+}
+
+const fn connection(name: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: None, help, secret: false, connection: true }
 }
 
 /// Every setting.
@@ -46,7 +52,19 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("NUDGE_BIND", Some("127.0.0.1"), "Address to listen on"),
     setting("NUDGE_PORT", Some("54321"), "Port to listen on; 0 takes a free one"),
-    setting("DATABASE_URL", None, "Database, sqlite:///path/to/file; default: nudge.db in the data folder"),
+    connection(
+        "DATABASE_URL",
+        "Database, sqlite:///path/to/file or postgres://user:password@host/database; default: nudge.db in the data folder",
+    ),
+    connection(
+        "NUDGE_DATABASE_DIRECT_URL",
+        "PostgreSQL past a transaction pooler, for migrations; default: DATABASE_URL",
+    ),
+    setting(
+        "NUDGE_ALLOW_SUPERUSER",
+        Some("0"),
+        "1: serve clients of other machines also as a superuser of PostgreSQL, whom nothing is forbidden",
+    ),
     setting(
         "CACHE_TTL_HOURS",
         Some("24"),

@@ -1,4 +1,4 @@
-//! Known people: the archetype cache, memory over database.
+//! Known people: archetypes, leases and nights in memory, over the database.
 //!
 //! One load for any number of concurrent requests for a person. What is cached is forgotten when the person's facts
 //! change: at once for changes made by this process, within the poll interval (250 ms) for those of another.
@@ -9,22 +9,27 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use metrics::counter;
 use moka::future::Cache;
 use nudge_engine::{Archetype, EntityId, History, Person, Policy, Signals, UserId};
-use nudge_store::{Changed, PersonFacts, Store, StoreError, WithRequests};
+use nudge_store::{Changed, NightFacts, NightQuery, PersonFacts, Store, StoreError, WithRequests};
+use tokio::sync::OnceCell;
 
 use super::compute;
+use super::nights::{Found, Nights};
 
 /// Interval at which changes by other processes are looked for.
 pub const POLL: Duration = Duration::from_millis(250);
 /// Longest wait for the write of an archetype that was computed for a request.
 const SAVE_WAIT: Duration = Duration::from_millis(250);
-/// Longest time for which a person's leases are not read again.
-const LEASES_TTL: Duration = Duration::from_secs(60);
+/// Longest time for which a person's leases and nights are not read again.
+const HOME_TTL: Duration = Duration::from_secs(60);
+/// Longest time for which facts are believed that the app keeps itself, of whose changes nobody tells.
+const UNANNOUNCED_TTL: Duration = Duration::from_secs(1);
 const SLOTS: usize = 4_096;
 
 /// What decisions need to know of a person.
@@ -46,13 +51,34 @@ struct Key {
     changes: u64,
 }
 
+/// The leases of a person, in ascending order.
+#[derive(Debug)]
+struct Home {
+    leases: Box<[Lease]>,
+    /// When they were read, where nobody tells of changes; then they are used for a second.
+    unannounced: Option<Instant>,
+}
+
+/// A lease, and its nights once they have been asked for; `None` where they cannot be packed.
+#[derive(Debug)]
+struct Lease {
+    id: EntityId,
+    nights: OnceCell<Option<Nights>>,
+}
+
+impl Home {
+    fn has(&self, lease: &EntityId) -> bool {
+        self.leases.binary_search_by(|own| own.id.cmp(lease)).is_ok()
+    }
+}
+
 /// The cache.
 pub struct People {
     store: Store,
     policy: Arc<Policy>,
     ttl: jiff::SignedDuration,
     known: Cache<Key, Arc<Known>>,
-    leases: Cache<Key, Arc<[EntityId]>>,
+    homes: Cache<Key, Arc<Home>>,
     slots: Box<[AtomicU64]>,
     hasher: RandomState,
 }
@@ -71,7 +97,7 @@ impl People {
             policy,
             ttl: jiff::SignedDuration::try_from(ttl).unwrap_or(jiff::SignedDuration::MAX),
             known: Cache::new(capacity),
-            leases: Cache::builder().max_capacity(capacity).time_to_live(LEASES_TTL).build(),
+            homes: Cache::builder().max_capacity(capacity).time_to_live(HOME_TTL).build(),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
         }
@@ -108,25 +134,73 @@ impl People {
         self.known.try_get_with(key, self.load(user, now)).await
     }
 
-    /// Lists the leases that two people share, in ascending order.
+    /// Gives what two people share on a night: from memory where it is near, else from the database.
     ///
     /// # Errors
-    /// When the memberships cannot be read.
-    pub async fn shared_leases(
+    /// When memberships or nights cannot be read.
+    pub async fn night(
         &self,
-        one: &UserId,
-        other: &UserId,
-    ) -> Result<Vec<EntityId>, Arc<StoreError>> {
-        let (mine, theirs) = (self.leases(one).await?, self.leases(other).await?);
-        Ok(mine.iter().filter(|lease| theirs.binary_search(lease).is_ok()).cloned().collect())
+        requester: &UserId,
+        roommate: &UserId,
+        target_date: Date,
+        today: Date,
+    ) -> Result<NightFacts, Arc<StoreError>> {
+        let (mine, theirs) = (self.home(requester).await?, self.home(roommate).await?);
+        let shared: Vec<&Lease> = mine.leases.iter().filter(|lease| theirs.has(&lease.id)).collect();
+        let window = self.policy.swap_window_days;
+        let mut first = None;
+        for lease in &shared {
+            let nights = lease.nights.get_or_try_init(|| self.load_nights(&lease.id, today)).await?;
+            let found = nights.as_ref().and_then(|nights| nights.find(requester, target_date, today, window));
+            let Some(Found { night, offerable }) = found else {
+                return self.load_night(requester, &shared, target_date, today).await;
+            };
+            let is_there = night.is_some();
+            let facts =
+                NightFacts { lease_id: Some(lease.id.clone()), night, offerable_nights: Some(offerable) };
+            if is_there {
+                return Ok(facts);
+            }
+            first.get_or_insert(facts);
+        }
+        Ok(first.unwrap_or_default())
     }
 
-    async fn leases(&self, user: &UserId) -> Result<Arc<[EntityId]>, Arc<StoreError>> {
+    async fn load_night(
+        &self,
+        requester: &UserId,
+        shared: &[&Lease],
+        target_date: Date,
+        today: Date,
+    ) -> Result<NightFacts, Arc<StoreError>> {
+        let shared_leases: Vec<EntityId> = shared.iter().map(|lease| lease.id.clone()).collect();
+        let swap_window_days = self.policy.swap_window_days;
+        let query =
+            NightQuery { requester, shared_leases: &shared_leases, target_date, today, swap_window_days };
+        Ok(self.store.load_night(&query).await?)
+    }
+
+    async fn load_nights(&self, lease: &EntityId, today: Date) -> Result<Option<Nights>, StoreError> {
+        let rows = self.store.nights_between(lease, today, Nights::last_day(today)).await?;
+        Ok(Nights::pack(today, rows))
+    }
+
+    async fn home(&self, user: &UserId) -> Result<Arc<Home>, Arc<StoreError>> {
         let key = Key { user: user.clone(), changes: self.slot(user).load(Ordering::Acquire) };
-        if let Some(leases) = self.leases.get(&key).await {
-            return Ok(leases);
+        if let Some(home) = self.homes.get(&key).await {
+            if home.unannounced.is_none_or(|read| read.elapsed() < UNANNOUNCED_TTL) {
+                return Ok(home);
+            }
+            self.homes.invalidate(&key).await;
         }
-        self.leases.try_get_with(key, async { Ok(self.store.leases_of(user).await?.into()) }).await
+        self.homes.try_get_with(key, self.load_home(user)).await
+    }
+
+    async fn load_home(&self, user: &UserId) -> Result<Arc<Home>, StoreError> {
+        let unannounced = (!self.store.announced().await?.homes).then(Instant::now);
+        let leases = self.store.leases_of(user).await?;
+        let leases = leases.into_iter().map(|id| Lease { id, nights: OnceCell::new() }).collect();
+        Ok(Arc::new(Home { leases, unannounced }))
     }
 
     /// Forgets a person.
@@ -192,7 +266,11 @@ impl People {
             .store
             .load_person(user, with, self.policy.signal_requests, self.policy.history_requests)
             .await?;
-        let known = self.know(user, facts, now).await;
+        let mut known = self.know(user, facts, now).await;
+        if !self.store.announced().await?.people {
+            let soon = now.checked_add(UNANNOUNCED_TTL).unwrap_or(Timestamp::MAX);
+            known.fresh_until = known.fresh_until.min(soon);
+        }
         Ok(Arc::new(known))
     }
 

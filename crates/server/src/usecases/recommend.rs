@@ -8,7 +8,7 @@ use nudge_engine::{
     Audience, Decision, Demand, EntityId, NeutralCause, Night, Personal, Policy, PricingSource, Snapshot,
     UserId, days_between, decide,
 };
-use nudge_store::{NightFacts, NightQuery, ProfileRole, Store, StoreError};
+use nudge_store::{NightFacts, ProfileRole, Store, StoreError};
 
 use super::people::{Known, People};
 use crate::auth::Caller;
@@ -112,15 +112,8 @@ impl Recommender {
     }
 
     async fn night(&self, question: &Question, today: Date) -> Result<NightFacts, Arc<StoreError>> {
-        let shared_leases = self.people.shared_leases(&question.user, &question.roommate).await?;
-        let query = NightQuery {
-            requester: &question.user,
-            shared_leases: &shared_leases,
-            target_date: question.target_date,
-            today,
-            swap_window_days: self.policy.swap_window_days,
-        };
-        Ok(self.store.load_night(&query).await?)
+        let Question { user, roommate, target_date } = question;
+        self.people.night(user, roommate, *target_date, today).await
     }
 
     async fn people(

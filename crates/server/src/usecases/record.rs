@@ -25,6 +25,24 @@ pub struct RecordedContext {
     pub source: Option<String>,
 }
 
+/// [`RecordedContext`] as it is written, without copies.
+#[derive(Serialize)]
+struct Context<'a> {
+    snapshot: &'a Snapshot,
+    policy: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    degraded: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+}
+
+/// Writes JSON into a text that has room for what is usual, so that it need not grow.
+fn json(value: &impl Serialize, usual: usize) -> serde_json::Result<String> {
+    let mut bytes = Vec::with_capacity(usual);
+    serde_json::to_writer(&mut bytes, value)?;
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
 /// Who asked, for the record.
 #[derive(Debug, Default)]
 pub struct Asker {
@@ -51,12 +69,12 @@ pub fn record_of(
     now: Timestamp,
 ) -> serde_json::Result<(DecisionRow, Box<RawValue>)> {
     let decision = &decided.decision;
-    let options = serde_json::value::to_raw_value(&wire::options(decision))?;
-    let context = RecordedContext {
-        snapshot: decided.snapshot.clone(),
-        policy: policy.to_owned(),
+    let options = RawValue::from_string(json(&wire::options(decision), 4_096)?)?;
+    let context = Context {
+        snapshot: &decided.snapshot,
+        policy,
         degraded: decided.degraded,
-        source: asker.source,
+        source: asker.source.as_deref(),
     };
     let row = DecisionRow {
         id,
@@ -70,7 +88,7 @@ pub fn record_of(
         days_until_checkin: decision.urgency.days,
         urgency_level: decision.urgency.level.as_str().to_owned(),
         options: options.get().to_owned(),
-        context: serde_json::to_string(&context)?,
+        context: json(&context, 2_048)?,
         rule: decision.rule.as_str().to_owned(),
         policy: policy.to_owned(),
         personalized: decision.personalized,

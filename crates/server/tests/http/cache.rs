@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nudge_engine::{Archetype, Policy, UserId};
-use nudge_store::{Actor, ArchetypeChange, Store, StoreOptions};
+use nudge_engine::{Archetype, EntityId, Policy, UserId};
+use nudge_store::{Actor, ArchetypeChange, FactChange, FactKey, Store, StoreOptions};
 use serde_json::{Value, json};
 
 use crate::support::facts::{self, delete, insert, profile, request, update};
@@ -216,4 +216,37 @@ fn a_users_own_insertion_is_visible_without_waiting_for_the_feed() {
     server.seed([insert("date_change_requests", request("carol-1", "carol", "bob", asked))]);
     let rule = server.recommend(As::User("carol"), "carol", DATE, "bob").ok()["metadata"]["rule"].clone();
     assert_ne!(rule, "new_user");
+}
+
+#[test]
+fn a_night_that_changes_is_priced_anew_by_the_next_request() {
+    let server = Harness::with_home();
+    let base = |server: &Harness| {
+        let answer = server.usual();
+        assert_eq!(answer["contextFactors"]["pricingSource"], "lease_night");
+        answer["options"].as_array().unwrap().iter().find(|o| o["type"] == "buyout").unwrap()["price"].clone()
+    };
+    let before = base(&server);
+    assert_eq!(base(&server), before, "from memory");
+    server.seed([facts::night("home", DATE, Some("bob"), 1_000.0, 1.0)]);
+    assert_eq!(base(&server), 1_250, "at once");
+    server.seed([facts::night("home", DATE, Some("alice"), 1_000.0, 1.0)]);
+    server.recommend(As::User("alice"), "alice", DATE, "bob").bad("targetDate");
+    server.seed([delete("lease_nights", json!({ "lease_id": "home", "night": DATE }))]);
+    assert_eq!(server.usual()["contextFactors"]["pricingSource"], "default");
+}
+
+#[test]
+fn a_night_that_another_process_changes_is_seen_within_a_second() {
+    let server = Harness::with_home();
+    let priced = |server: &Harness| server.usual()["contextFactors"]["pricingSource"].clone();
+    assert_eq!(priced(&server), "lease_night");
+    let other = Store::open(StoreOptions::beside_server(server.database())).unwrap();
+    let key = FactKey::LeaseNight(EntityId::parse("home").unwrap(), DATE.parse().unwrap());
+    let gone = async {
+        other.apply_facts(vec![FactChange::Delete(key)], server.clock.now()).await.unwrap();
+        other.close().await;
+    };
+    server.block_on(gone);
+    eventually(Duration::from_secs(1), "the night is gone", || priced(&server) == "default");
 }

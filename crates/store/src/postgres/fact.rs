@@ -19,7 +19,7 @@ use super::decision::insert_each;
 use super::outcome::Funnels;
 use super::pool::Transaction;
 use super::source::Sources;
-use super::{archetype, change};
+use super::{archetype, change, night};
 use crate::error::StoreError;
 use crate::fact::{DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied};
 use crate::format::to_microsecond;
@@ -52,6 +52,8 @@ struct Applying<'a> {
     stale: BTreeSet<UserId>,
     /// Those of them whose profile has changed.
     profiles: BTreeSet<UserId>,
+    /// Leases with other nights than before: what is cached of their tenants is out of date.
+    leases: BTreeSet<EntityId>,
     /// Requests in the order in which they came, with what they tell.
     telling: Vec<DateChangeRequestRow>,
 }
@@ -78,6 +80,7 @@ pub(super) async fn apply(
         concerned: BTreeSet::new(),
         stale: BTreeSet::new(),
         profiles: BTreeSet::new(),
+        leases: BTreeSet::new(),
         telling: Vec::new(),
     };
     if changes.iter().any(opts_out) {
@@ -189,7 +192,10 @@ impl Applying<'_> {
                     self.recompute(&row.requester_id);
                     self.recompute(&row.receiver_id);
                 }
-                FactRow::Lease(_) | FactRow::LeaseNight(_) => {}
+                FactRow::LeaseNight(row) => {
+                    self.leases.insert(row.lease_id.clone());
+                }
+                FactRow::Lease(_) => {}
             }
         }
     }
@@ -213,10 +219,11 @@ impl Applying<'_> {
             FactChange::Delete(FactKey::LeaseMember(_, user)) => {
                 self.concerned.insert(user.clone());
             }
+            FactChange::Delete(FactKey::LeaseNight(lease, _)) => {
+                self.leases.insert(lease.clone());
+            }
             // The key says nothing of the parties; the newest requests are found by their time.
-            FactChange::Delete(
-                FactKey::Lease(_) | FactKey::LeaseNight(..) | FactKey::DateChangeRequest(_),
-            ) => {}
+            FactChange::Delete(FactKey::Lease(_) | FactKey::DateChangeRequest(_)) => {}
         }
     }
 
@@ -253,6 +260,9 @@ impl Applying<'_> {
     /// Tells decisions, removes the archetypes of those who opted out, and marks the others.
     async fn finish(mut self) -> Result<FactsApplied, StoreError> {
         self.tell().await?;
+        if !self.leases.is_empty() {
+            self.concerned.extend(night::members_of(self.transaction, &self.leases).await?);
+        }
         let asked: BTreeSet<&UserId> = self.stale.iter().chain(&self.profiles).collect();
         let asked: Vec<&str> = asked.into_iter().map(UserId::as_str).collect();
         let out = match asked.is_empty() {

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -48,9 +49,10 @@ use crate::options::{PostgresOptions, WriterStats};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
+    ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
+    OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
+    WithRequests,
 };
 use crate::rights::{Caller, Grade};
 use connect::Connector;
@@ -182,6 +184,24 @@ impl PostgresStore {
 
     pub(crate) async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
         night::load(&self.inner.lanes, query).await
+    }
+
+    pub(crate) async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        night::between(&self.inner.lanes, lease, first, last).await
+    }
+
+    pub(crate) async fn announced(&self) -> Result<Announced, StoreError> {
+        let sources = self.inner.sources.get(&self.inner.lanes).await?;
+        let own = |tables: [FactTable; 2]| tables.into_iter().all(|table| sources.is_own(table));
+        Ok(Announced {
+            people: own([FactTable::Profiles, FactTable::DateChangeRequests]),
+            homes: own([FactTable::LeaseMembers, FactTable::LeaseNights]),
+        })
     }
 
     pub(crate) async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {

@@ -1,13 +1,16 @@
 //! The reads of leases and nights: what two people share on a date.
 
+use std::collections::BTreeSet;
+
 use jiff::ToSpan;
 use jiff::civil::Date;
 use nudge_engine::{EntityId, UserId};
 
-use super::convert::{Day, get, parsed, parsed_opt, statements, unavailable};
+use super::convert::{Day, day, get, parsed, parsed_opt, statements, unavailable};
 use super::lanes::Lanes;
+use super::pool::Transaction;
 use crate::error::StoreError;
-use crate::record::{NightFacts, NightQuery, NightRow};
+use crate::record::{DatedNight, NightFacts, NightQuery, NightRow};
 
 statements! {
     SELECT_LEASES [TEXT] = "SELECT DISTINCT lease_id FROM nudge.lease_members WHERE user_id = $1 ORDER BY lease_id";
@@ -23,6 +26,11 @@ statements! {
         SELECT f.lease_id, f.held_by, f.base_price, f.market_demand FROM nudge.lease_nights AS f
         WHERE f.lease_id = ANY ($1) AND f.night = $2 ORDER BY f.lease_id LIMIT 1
       ) AS n ON true";
+    SELECT_NIGHTS [TEXT, DATE, DATE] = "SELECT night, held_by, round(base_price * 100)::bigint,
+        round(market_demand * 10000)::bigint
+      FROM nudge.lease_nights WHERE lease_id = $1 AND night BETWEEN $2 AND $3 ORDER BY night";
+    SELECT_MEMBERS [TEXT_ARRAY] = "SELECT DISTINCT user_id FROM nudge.lease_members
+      WHERE lease_id = ANY ($1) ORDER BY user_id";
 }
 
 const TABLE: &str = "lease_nights";
@@ -32,6 +40,37 @@ const MEMBERS: &str = "lease_members";
 pub(super) async fn leases_of(lanes: &Lanes, user: &UserId) -> Result<Vec<EntityId>, StoreError> {
     let rows = lanes.query(MEMBERS, &SELECT_LEASES, &[&user.as_str()]).await?;
     rows.iter().map(|row| parsed(row, 0, MEMBERS, EntityId::parse)).collect()
+}
+
+/// Lists the tenants of leases, in ascending order.
+pub(super) async fn members_of(
+    transaction: &Transaction<'_>,
+    leases: &BTreeSet<EntityId>,
+) -> Result<Vec<UserId>, StoreError> {
+    let leases: Vec<&str> = leases.iter().map(EntityId::as_str).collect();
+    let rows = transaction.query(MEMBERS, &SELECT_MEMBERS, &[&leases]).await?;
+    rows.iter().map(|row| parsed(row, 0, MEMBERS, UserId::parse)).collect()
+}
+
+/// Reads the nights of a lease from a date to another, both included, by date.
+pub(super) async fn between(
+    lanes: &Lanes,
+    lease: &EntityId,
+    first: Date,
+    last: Date,
+) -> Result<Vec<DatedNight>, StoreError> {
+    let rows = lanes.query(TABLE, &SELECT_NIGHTS, &[&lease.as_str(), &Day(first), &Day(last)]).await?;
+    let dated = |row| {
+        Ok(DatedNight {
+            night: day(row, 0, TABLE)?,
+            row: NightRow {
+                held_by: parsed_opt(row, 1, TABLE, UserId::parse)?,
+                base_price_cents: get(row, 2, TABLE)?,
+                demand_ten_thousandths: get(row, 3, TABLE)?,
+            },
+        })
+    };
+    rows.iter().map(dated).collect()
 }
 
 /// Reads the night, in one statement.

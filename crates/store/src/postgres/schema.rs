@@ -12,7 +12,7 @@ statements! {
 }
 
 /// The version that this program works with.
-pub(super) const KNOWN: i64 = 20_261_101_000_200;
+pub(super) const KNOWN: i64 = 20_261_101_000_300;
 
 /// The role that the store is logged in as.
 #[derive(Debug, Clone, PartialEq, Eq)]

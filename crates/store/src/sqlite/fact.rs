@@ -14,7 +14,7 @@ use super::convert::{
     time_text, to_microsecond, user,
 };
 use super::outcome;
-use super::{archetype, change, decision, person};
+use super::{archetype, change, decision, night, person};
 use crate::error::StoreError;
 use crate::fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactsApplied, LeaseMemberRow, LeaseNightRow,
@@ -77,6 +77,8 @@ struct Applying<'a> {
     concerned: BTreeSet<UserId>,
     /// Those of them whose archetype is to be computed again.
     stale: BTreeSet<UserId>,
+    /// Leases with other nights than before: what is cached of their tenants is out of date.
+    leases: BTreeSet<EntityId>,
 }
 
 /// Applies changes in their order.
@@ -85,8 +87,8 @@ pub(super) fn apply(
     changes: &[FactChange],
     now: Timestamp,
 ) -> Result<FactsApplied, StoreError> {
-    let (applied, concerned, stale) = Default::default();
-    let mut applying = Applying { conn, now: to_microsecond(now), applied, concerned, stale };
+    let (applied, concerned, stale, leases) = Default::default();
+    let mut applying = Applying { conn, now: to_microsecond(now), applied, concerned, stale, leases };
     for change in changes {
         applying.apply(change)?;
     }
@@ -148,6 +150,9 @@ impl Applying<'_> {
             if !person::profile(self.conn, &user)?.opted_out {
                 stale.insert(user);
             }
+        }
+        for lease in &self.leases {
+            self.concerned.extend(night::members_of(self.conn, lease)?);
         }
         change::announce_all(self.conn, &self.concerned, &stale)?;
         self.applied.stale_users = stale.len();
@@ -224,6 +229,7 @@ impl Applying<'_> {
             factor(new.demand_ten_thousandths.unwrap_or(LeaseNightRow::DEFAULT_DEMAND)),
         ];
         self.run(NIGHTS, UPSERT_NIGHT, values)?;
+        self.leases.insert(row.lease_id.clone());
         Ok(true)
     }
 
@@ -300,8 +306,12 @@ impl Applying<'_> {
         }
     }
 
-    fn delete_night(&self, lease: &EntityId, night: Date) -> Result<bool, StoreError> {
-        self.run(NIGHTS, DELETE_NIGHT, [lease.as_str(), &night.to_string()])
+    fn delete_night(&mut self, lease: &EntityId, night: Date) -> Result<bool, StoreError> {
+        let deleted = self.run(NIGHTS, DELETE_NIGHT, [lease.as_str(), &night.to_string()])?;
+        if deleted {
+            self.leases.insert(lease.clone());
+        }
+        Ok(deleted)
     }
 
     fn one<T>(

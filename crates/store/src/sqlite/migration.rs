@@ -18,6 +18,11 @@ const MIGRATIONS: &[Migration] = &[
     (20_261_101_000_000, "facts", include_str!("../../migrations/sqlite/20261101000000_facts.sql")),
     (20_261_101_000_100, "decisions", include_str!("../../migrations/sqlite/20261101000100_decisions.sql")),
     (20_261_101_000_200, "logs", include_str!("../../migrations/sqlite/20261101000200_logs.sql")),
+    (
+        20_261_101_000_300,
+        "decision_index",
+        include_str!("../../migrations/sqlite/20261101000300_decision_index.sql"),
+    ),
 ];
 
 /// Makes the table of the history.

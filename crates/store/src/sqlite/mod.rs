@@ -11,6 +11,7 @@ mod checkpoint;
 mod connection;
 mod convert;
 mod decision;
+mod decision_index;
 mod fact;
 mod function;
 mod migration;
@@ -29,6 +30,7 @@ mod writer;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -41,8 +43,8 @@ use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
-    DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent, OutcomeReporter,
-    OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
+    DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
+    OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
 use crate::rights::{Caller, Grade};
 use pool::Pool;
@@ -125,6 +127,15 @@ impl SqliteStore {
 
     pub(crate) async fn load_night(&self, query: &NightQuery<'_>) -> Result<NightFacts, StoreError> {
         self.inner.pool.read(|conn| night::load(conn, query))
+    }
+
+    pub(crate) async fn nights_between(
+        &self,
+        lease: &EntityId,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<DatedNight>, StoreError> {
+        self.inner.pool.read(|conn| night::between(conn, lease, first, last))
     }
 
     pub(crate) async fn profile(&self, user: &UserId) -> Result<Profile, StoreError> {

@@ -48,6 +48,7 @@ pub(super) fn read(conn: &Connection, caller: &Caller, plan: &Plan) -> Result<Re
     }
     filter.text.push_str(" AND ");
     filter.condition(&plan.condition)?;
+    filter.find_decisions_by_user(plan);
     let filter = Filtered { table: plan.table, filter };
     if plan.shape == Shape::Nothing {
         return filter.count(conn, plan);
@@ -292,6 +293,27 @@ impl Sql {
             }
         }
         Ok(())
+    }
+
+    /// Helps the planner: decisions are indexed by user in runs, beside the table.
+    fn find_decisions_by_user(&mut self, plan: &Plan) {
+        let Condition::All(conditions) = &plan.condition else { return };
+        if plan.table.name != "recommendation_logs" {
+            return;
+        }
+        for condition in conditions {
+            if let Condition::Compare(Expression { column, path }, Order::Equal, Operand::Text(user)) =
+                condition
+                && column.name == "user_id"
+                && path.is_empty()
+            {
+                self.text.push_str(
+                    " AND id IN (SELECT entry.id FROM nudge_decisions_of_users AS entry WHERE entry.user_id = ",
+                );
+                self.bind_text(user.as_str());
+                self.text.push(')');
+            }
+        }
     }
 
     fn several(

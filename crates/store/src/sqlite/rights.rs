@@ -10,7 +10,10 @@ use crate::rights::{Caller, Grade};
 /// The condition of own rows, by table: `?1` is the caller.
 const OWN: &[(&str, &str)] = &[
     ("user_archetypes", "user_id = ?1"),
-    ("recommendation_logs", "user_id = ?1"),
+    (
+        "recommendation_logs",
+        "user_id = ?1 AND id IN (SELECT mine.id FROM nudge_decisions_of_users AS mine WHERE mine.user_id = ?1)",
+    ),
     ("recommendation_events", "user_id = ?1"),
     ("profiles", "id = ?1"),
     ("leases", "id IN (SELECT mine.lease_id FROM lease_members AS mine WHERE mine.user_id = ?1)"),

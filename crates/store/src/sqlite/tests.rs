@@ -13,6 +13,7 @@ fn every_statement_can_be_prepared() {
         change::STATEMENTS,
         checkpoint::STATEMENTS,
         decision::STATEMENTS,
+        decision_index::STATEMENTS,
         fact::STATEMENTS,
         migration::STATEMENTS,
         night::STATEMENTS,
@@ -51,8 +52,9 @@ fn the_catalogue_is_the_schema() {
     assert_eq!(tables, known);
     assert!(crate::rights::exposed_tables().eq(TABLES.iter().map(|table| table.name)));
     for table in TABLES {
+        // `seq` is this engine's own.
         let sql = format!(
-            "SELECT name, type, \"notnull\", pk FROM pragma_table_info('{}') ORDER BY name",
+            "SELECT name, type, \"notnull\", pk FROM pragma_table_info('{}') WHERE name <> 'seq' ORDER BY name",
             table.name
         );
         let mut statement = conn.prepare(&sql).unwrap();
@@ -205,4 +207,100 @@ async fn a_call_that_has_not_begun_in_time_never_will_and_one_that_has_is_waited
     assert_eq!(long.await.unwrap().unwrap(), 7);
     assert_eq!(store.apply_facts(vec![member("bob")], Timestamp::UNIX_EPOCH).await.unwrap().upserted, 1);
     assert_eq!(store.people_after(None, 9).await.unwrap(), [UserId::parse("bob").unwrap()]);
+}
+
+/// A decision of one of a few users.
+fn decision_of(n: u64) -> crate::record::DecisionRow {
+    crate::record::DecisionRow {
+        id: Uuid::from_u64_pair(0x0198_0000_0000_7000 + (n << 16), 0x8000_0000_0000_0000 + n),
+        user_id: UserId::parse(&format!("user-{}", n % 7)).ok(),
+        roommate_id: None,
+        lease_id: None,
+        target_date: jiff::civil::date(2026, 3, 15),
+        primary: nudge_engine::TransactionType::Swap,
+        archetype: Archetype::AverageUser,
+        archetype_confidence: 0.6,
+        days_until_checkin: 14,
+        urgency_level: "MEDIUM".into(),
+        options: "[]".into(),
+        context: "{}".into(),
+        rule: "average_medium".into(),
+        policy: "rules-v1".into(),
+        personalized: true,
+        propensity: 1.0,
+        confidence: 0.7,
+        session_id: None,
+        user_agent: None,
+        response_time_ms: 1,
+        created_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn ids_of(conn: &Connection, user: &str) -> Vec<String> {
+    let mut statement =
+        conn.prepare("SELECT id FROM nudge_decisions_of_users WHERE user_id = ?1 ORDER BY id").unwrap();
+    statement.query_map([user], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_decision_is_found_by_its_user_while_runs_are_written_and_merged() {
+    let (_folder, store) = fresh(|_| {});
+    let runs = |conn: &Connection| {
+        let count = |level: i64| {
+            let sql = "SELECT count(*) FROM nudge_decision_runs WHERE level = ?1";
+            conn.query_row(sql, [level], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        (count(0), count(1))
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    let step = 600;
+    for from in (0..21_000).step_by(step) {
+        // Out of order, as they come from the spool, and some of them twice.
+        let rows = (from..from + step as u64).rev().map(decision_of).chain([decision_of(from)]).collect();
+        assert!(store.replay_decisions(rows).await.unwrap().iter().all(Result::is_ok));
+        let check = |conn: &Connection| {
+            for user in 0..7 {
+                let expected: Vec<String> = (0..from + step as u64)
+                    .filter(|n| n % 7 == user)
+                    .map(|n| decision_of(n).id.to_string())
+                    .collect();
+                assert!(ids_of(conn, &format!("user-{user}")) == expected, "user-{user} after {from}");
+            }
+            seen.insert(runs(conn));
+            Ok::<_, StoreError>(())
+        };
+        store.inner.pool.read(check).unwrap();
+    }
+    assert!(seen.contains(&(0, 0)) && seen.contains(&(15, 0)), "{seen:?}");
+    assert!(seen.iter().any(|(_, merged)| *merged == 1), "{seen:?}");
+}
+
+#[test]
+fn decisions_of_an_older_file_are_found_after_the_migration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nudge.db");
+    let conn = Connection::open(&path).unwrap();
+    for sql in [
+        include_str!("../../migrations/sqlite/20261101000000_facts.sql"),
+        include_str!("../../migrations/sqlite/20261101000100_decisions.sql"),
+        include_str!("../../migrations/sqlite/20261101000200_logs.sql"),
+    ] {
+        conn.execute_batch(sql).unwrap();
+    }
+    for n in 0..50 {
+        decision::insert(&conn, &decision_of(n)).unwrap();
+    }
+    conn.execute_batch(
+        "CREATE TABLE nudge_schema_migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
+           statements TEXT NOT NULL) STRICT;
+         INSERT INTO nudge_schema_migrations VALUES (20261101000000, 'facts', ''), (20261101000100, 'decisions', ''),
+           (20261101000200, 'logs', '')",
+    )
+    .unwrap();
+    drop(conn);
+    let conn = connection::set_up(&StoreOptions { path, ..StoreOptions::default() }, false).unwrap();
+    decision::insert(&conn, &decision_of(56)).unwrap();
+    let expected: Vec<String> =
+        (0..50).step_by(7).chain([56]).map(|n| decision_of(n).id.to_string()).collect();
+    assert_eq!(ids_of(&conn, "user-0"), expected);
 }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
 use super::convert::{Within, statements};
-use super::{connection, decision};
+use super::{connection, decision, decision_index};
 use crate::error::StoreError;
 use crate::options::{StoreOptions, WriterStats};
 use crate::record::DecisionRow;
@@ -32,7 +32,7 @@ statements! {
 }
 
 /// The writer waits for more jobs for this share of a commit's time, and so often; `gather_micros` limits each wait.
-const GATHER_SHARE: u64 = 32;
+const GATHER_SHARE: u64 = 4;
 const GATHER_ROUNDS: usize = 2;
 
 /// The answer to a plain decision.
@@ -324,7 +324,7 @@ fn run_jobs(
             return Err(unavailable("the transaction was rolled back by the database"));
         }
     }
-    Ok(())
+    decision_index::keep_up(conn)
 }
 
 /// Runs a part of a job; a panic of it is an error of it.

@@ -67,9 +67,11 @@ async fn connections_killed_under_load_lose_no_decision_that_was_promised() {
             })
         })
         .collect();
-    while f.store.writer_stats().rows < 300 {
+    for kills in 1..=20 {
+        while f.store.writer_stats().rows < 10 * kills && !writers.iter().all(|writer| writer.is_finished()) {
+            tokio::task::yield_now().await;
+        }
         killer.batch_execute(KILL).await.unwrap();
-        tokio::task::yield_now().await;
     }
     let mut promised = 0;
     for writer in writers {
@@ -78,7 +80,7 @@ async fn connections_killed_under_load_lose_no_decision_that_was_promised() {
             assert!(in_time(async || f.store.decision(id(n)).await).await.is_some(), "{n}");
         }
     }
-    assert!(promised >= 300, "{promised}");
+    assert!(promised >= 200, "{promised}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
