@@ -13,15 +13,14 @@ fn put(server: &Harness, caller: As<'_>, archetype: &str, reason: &str) -> crate
 
 /// The audit log: admin, role, action, target, metadata.
 fn audit(server: &Harness) -> Vec<(String, String, String, String, Value)> {
-    let conn = server.raw();
     let sql =
         "SELECT admin_id, actor_role, action, target_user_id, metadata FROM admin_audit_log ORDER BY id";
-    let mut statement = conn.prepare(sql).unwrap();
-    let rows = statement.query_map([], |row| {
-        let metadata: String = row.get(4)?;
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, serde_json::from_str(&metadata).unwrap()))
+    let rows = server.rows(sql).into_iter().map(|row| {
+        let [admin, role, action, target, metadata] =
+            <[Option<String>; 5]>::try_from(row).unwrap().map(Option::unwrap);
+        (admin, role, action, target, serde_json::from_str(&metadata).unwrap())
     });
-    rows.unwrap().map(Result::unwrap).collect()
+    rows.collect()
 }
 
 fn with_admin() -> Harness {
@@ -222,7 +221,7 @@ fn recalculation_uses_todays_facts_and_is_audited_with_old_and_new() {
     server.archetype(ALICE, "alice").ok();
     let sql = "UPDATE date_change_requests SET proposed_price = 100, status = 'pending', responded_at = NULL
                WHERE id = 'alice-asked'";
-    server.raw().execute(sql, []).unwrap();
+    server.sql(sql, sql).unwrap();
     assert_eq!(
         server.archetype(ALICE, "alice").ok()["archetypeType"],
         "big_spender",
@@ -370,18 +369,13 @@ fn only_admins_and_the_service_may_change_and_only_now() {
 fn without_its_audit_entry_no_change_happens() {
     let server = with_admin();
     server.archetype(ALICE, "alice").ok();
-    server
-        .raw()
-        .execute_batch(
-            "CREATE TRIGGER no_audit BEFORE INSERT ON admin_audit_log BEGIN SELECT raise(ABORT, 'disk of the log'); END",
-        )
-        .unwrap();
+    server.break_audit_log();
     let before = server.contents();
     put(&server, As::Service, "high_flexibility", "unlogged").refused(500, "internal");
     server.post(As::Service, ARCHETYPE, &json!({ "userId": "alice" })).refused(500, "internal");
     server.contents().are_still(&before, "what should change nothing");
     assert_eq!(server.usual()["userArchetype"]["type"], "big_spender");
-    server.raw().execute_batch("DROP TRIGGER no_audit").unwrap();
+    server.sql("DROP TRIGGER no_audit", "DROP TRIGGER no_audit ON admin_audit_log").unwrap();
     put(&server, As::Service, "high_flexibility", "logged").ok();
     assert_eq!(server.usual()["userArchetype"]["type"], "high_flexibility");
 }
@@ -391,11 +385,6 @@ fn the_audit_entry_says_from_where() {
     let server = with_admin();
     let body = json!({ "userId": "alice", "archetypeType": "big_spender", "reason": "a test" });
     server.request(As::Service, "PUT", ARCHETYPE).header("user-agent", "console/2").json(&body).send().ok();
-    let row: (String, String) = server
-        .raw()
-        .query_row("SELECT ip_address, user_agent FROM admin_audit_log", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .unwrap();
-    assert_eq!(row, ("127.0.0.1".into(), "console/2".into()));
+    let rows = server.rows("SELECT ip_address, user_agent FROM admin_audit_log");
+    assert_eq!(rows, [["127.0.0.1", "console/2"].map(|text| Some(text.to_owned()))]);
 }

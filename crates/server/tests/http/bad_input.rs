@@ -311,9 +311,8 @@ fn a_script_as_reason_is_stored_as_it_is() {
     let reason = "<script>alert('hi')</script>";
     let body = json!({ "userId": "alice", "archetypeType": "big_spender", "reason": reason });
     server.put(As::Service, ARCHETYPE, &body).ok();
-    let stored: String =
-        server.raw().query_row("SELECT override_reason FROM user_archetypes", [], |row| row.get(0)).unwrap();
-    assert_eq!(stored, reason);
+    let stored = server.rows("SELECT override_reason FROM user_archetypes");
+    assert_eq!(stored, [[Some(reason.to_owned())]]);
 }
 
 #[test]
@@ -331,7 +330,7 @@ fn the_audit_log_refuses_to_be_changed_and_its_chain_verifies() {
         "INSERT INTO admin_audit_log SELECT id + 5, admin_id, actor_role, action, target_user_id, metadata, ip_address,
            user_agent, created_at, prev_hash, hash FROM admin_audit_log WHERE id = 3",
     ] {
-        assert!(server.raw().execute(sql, []).is_err(), "{sql}");
+        assert!(server.sql(sql, sql).is_err(), "{sql}");
     }
     let report = server.block_on(server.app.store.verify_audit(None)).unwrap();
     assert_eq!((report.entries, report.broken), (3, None));

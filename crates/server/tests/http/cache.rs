@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nudge_engine::{Archetype, EntityId, Policy, UserId};
-use nudge_store::{Actor, ArchetypeChange, FactChange, FactKey, Store, StoreOptions};
+use nudge_store::{Actor, ArchetypeChange, FactChange, FactKey};
 use serde_json::{Value, json};
 
 use crate::support::facts::{self, delete, insert, profile, request, update};
@@ -22,7 +22,7 @@ fn override_alice(server: &Harness, to: &str, expires_at: Value) {
 fn turn_the_past(server: &Harness) {
     let sql = "UPDATE date_change_requests SET proposed_price = 100, status = 'pending', responded_at = NULL
                WHERE id = 'alice-asked'";
-    assert_eq!(server.raw().execute(sql, []).unwrap(), 1);
+    server.sql(sql, sql).unwrap();
 }
 
 /// What alice asked for: as the facts have it, or as an average user would.
@@ -47,8 +47,11 @@ fn a_stored_archetype_is_used_until_its_time_is_over() {
         2,
         "stored"
     );
-    let computed_at =
-        "SELECT CAST(strftime('%s', computed_at) AS INTEGER) FROM user_archetypes WHERE user_id = 'alice'";
+    let seconds = match server.is_embedded() {
+        true => "CAST(strftime('%s', computed_at) AS INTEGER)",
+        false => "extract(epoch FROM computed_at)::bigint",
+    };
+    let computed_at = &format!("SELECT {seconds} FROM user_archetypes WHERE user_id = 'alice'");
     let first = server.count(computed_at);
     turn_the_past(&server);
     server.clock.advance(24 * 3_600 - 1);
@@ -137,8 +140,7 @@ fn a_request_that_changes_hands_is_forgotten_by_both() {
 fn a_change_by_another_process_is_seen_within_a_second() {
     let server = Harness::with_home();
     assert_eq!(used(&server), "big_spender");
-    let other =
-        Store::open_existing(StoreOptions { path: server.database(), ..StoreOptions::default() }).unwrap();
+    let other = server.store_beside();
     let now = server.clock.now();
     let change = ArchetypeChange::Override {
         archetype: Archetype::HighFlexibility,
@@ -241,7 +243,7 @@ fn a_night_that_another_process_changes_is_seen_within_a_second() {
     let server = Harness::with_home();
     let priced = |server: &Harness| server.usual()["contextFactors"]["pricingSource"].clone();
     assert_eq!(priced(&server), "lease_night");
-    let other = Store::open(StoreOptions::beside_server(server.database())).unwrap();
+    let other = server.store_beside();
     let key = FactKey::LeaseNight(EntityId::parse("home").unwrap(), DATE.parse().unwrap());
     let gone = async {
         other.apply_facts(vec![FactChange::Delete(key)], server.clock.now()).await.unwrap();

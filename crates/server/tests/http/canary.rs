@@ -85,12 +85,7 @@ fn a_canary_appears_in_no_log_metric_or_error() {
         }
     }
     // Broken inside, with all of it in hand.
-    server
-        .raw()
-        .execute_batch(
-            "CREATE TRIGGER no_audit BEFORE INSERT ON admin_audit_log BEGIN SELECT raise(ABORT, 'no'); END",
-        )
-        .unwrap();
+    server.break_audit_log();
     let broken = with_key("PUT", ARCHETYPE)
         .json(&json!({ "userId": "alice", "archetypeType": "big_spender", "reason": format!("{BODY} {EMAIL}") }))
         .send();

@@ -212,7 +212,12 @@ fn health_says_what_it_knows() {
         (&json!("ready"), &json!("ok"), &json!(0))
     );
     assert!(ready["schemaVersion"].as_i64().unwrap() > 20_000_000_000_000);
-    server.raw().execute_batch("ALTER TABLE nudge_schema_migrations RENAME COLUMN version TO gone").unwrap();
+    server
+        .sql(
+            "ALTER TABLE nudge_schema_migrations RENAME COLUMN version TO gone",
+            "ALTER TABLE nudge.migrations RENAME COLUMN version TO gone",
+        )
+        .unwrap();
     let answer = server.get(As::Nobody, "/health/ready");
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json()["database"], "unavailable");

@@ -1,5 +1,7 @@
 //! The HTTP API as its clients see it: a real server on a free port with a clock that stands still, requests over real
 //! sockets, and the rows that they leave behind. Written from the specification.
+//!
+//! With `NUDGE_TEST_ENGINE=postgres` the rows are in PostgreSQL, and every answer has to be the same.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of a test may stop it")]
 
@@ -12,6 +14,9 @@ mod common;
 mod ingest;
 mod limits;
 mod outcomes;
+#[path = "../../../store/tests/shared/postgres.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod postgres;
 mod recommendations;
 mod recorder;
 mod rest;

@@ -154,15 +154,13 @@ fn anonymous_callers_get_the_neutral_default_and_leave_nothing_personal() {
     }
     for other in &answers {
         assert_eq!(impersonal(other.clone()), impersonal(answer.clone()));
-        let raw = server.raw();
-        let row: Vec<Option<String>> = raw
-            .query_row(
+        let row = server
+            .rows(&format!(
                 "SELECT user_id, roommate_id, lease_id, session_id, user_agent, context, options
-                 FROM recommendation_logs WHERE id = ?1",
-                [other["recommendationId"].as_str().unwrap()],
-                |row| (0..7).map(|i| row.get(i)).collect(),
-            )
-            .unwrap();
+                 FROM recommendation_logs WHERE id = '{}'",
+                other["recommendationId"].as_str().unwrap()
+            ))
+            .remove(0);
         assert_eq!(row[0].as_deref(), Some("anonymous"));
         assert_eq!(row[1..5], [const { None }; 4]);
         let rest = format!("{:?}{:?}", row[5], row[6]);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{ARCHETYPE, As, DATE, Harness, INGEST, OUTCOMES, RECOMMENDATIONS, eventually, facts};
+use crate::support::{
+    ARCHETYPE, As, DATE, Harness, INGEST, Lock, OUTCOMES, RECOMMENDATIONS, eventually, facts,
+};
 
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -15,11 +17,16 @@ fn impatient() -> Harness {
     server
 }
 
-/// Holds the database's write lock until it is dropped.
-fn lock(server: &Harness) -> rusqlite::Connection {
-    let conn = server.raw();
-    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-    conn
+/// Lets writers in again, but no decision about a night of April.
+fn refuse_april(held: Lock) {
+    held.release_after(
+        "CREATE TRIGGER no_april BEFORE INSERT ON recommendation_logs WHEN NEW.target_date = '2026-04-20'
+         BEGIN SELECT raise(ABORT, 'not in April'); END",
+        "CREATE FUNCTION public.no_april() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'not in April'; END $$;
+         CREATE TRIGGER no_april BEFORE INSERT ON recommendation_logs FOR EACH ROW
+           WHEN (NEW.target_date = '2026-04-20') EXECUTE FUNCTION public.no_april()",
+    );
 }
 
 fn spool_depth(server: &Harness) -> i64 {
@@ -37,7 +44,7 @@ fn id(answer: &Value) -> String {
 #[test]
 fn answers_go_on_while_the_database_is_locked_and_each_is_recorded_once() {
     let server = impatient();
-    let held = lock(&server);
+    let held = server.lock();
     let mut ids: Vec<String> = (0..30).map(|_| id(&server.usual())).collect();
     ids.push(id(&server.recommend(As::Anon, "x", DATE, "y").ok()));
     assert_eq!(spool_depth(&server), 31);
@@ -51,11 +58,10 @@ fn answers_go_on_while_the_database_is_locked_and_each_is_recorded_once() {
     let direct = id(&server.usual());
     eventually(DRAIN, "and the database is used again", || is_recorded_once(&server, &direct));
     assert_eq!(server.metric("nudge_recorder_away"), 0);
-    let in_order = "SELECT id FROM recommendation_logs ORDER BY rowid";
-    let conn = server.raw();
-    let mut statement = conn.prepare(in_order).unwrap();
-    let stored: Vec<String> =
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    // Whatever the engine calls the order in which rows came in.
+    let in_order = if server.is_embedded() { "rowid" } else { "ctid" };
+    let stored = server.rows(&format!("SELECT id FROM recommendation_logs ORDER BY {in_order}"));
+    let stored: Vec<String> = stored.into_iter().map(|mut row| row.remove(0).unwrap()).collect();
     // The first of them may have waited for its commit and come in late; the rest are replayed in order.
     let replayed: Vec<_> = stored.iter().filter(|id| ids[1..].contains(id)).cloned().collect();
     assert_eq!(replayed, ids[1..]);
@@ -64,7 +70,7 @@ fn answers_go_on_while_the_database_is_locked_and_each_is_recorded_once() {
 #[test]
 fn what_needs_the_database_is_503_while_it_is_locked_and_changes_nothing() {
     let server = impatient();
-    let held = lock(&server);
+    let held = server.lock();
     let spooled = id(&server.usual());
     let before = server.contents();
     let outcome = json!({ "recommendationId": spooled, "event": "viewed" });
@@ -112,7 +118,7 @@ fn a_commit_that_comes_late_and_went_to_the_spool_too_stays_once() {
 fn when_neither_can_take_a_decision_no_answer_leaves() {
     let server = impatient();
     let before = server.count("SELECT count(*) FROM recommendation_logs");
-    let held = lock(&server);
+    let held = server.lock();
     let target = format!("{RECOMMENDATIONS}?userId=alice&targetDate={DATE}&roommateId=bob");
     let mut answered = 0;
     let mut ids = Vec::new();
@@ -141,7 +147,7 @@ fn when_neither_can_take_a_decision_no_answer_leaves() {
 #[test]
 fn what_was_spooled_survives_a_restart() {
     let mut server = impatient();
-    let held = lock(&server);
+    let held = server.lock();
     let ids: Vec<String> = (0..5).map(|_| id(&server.usual())).collect();
     server.ask_to_stop();
     server.wait_for_end();
@@ -155,7 +161,7 @@ fn what_was_spooled_survives_a_restart() {
 #[test]
 fn a_spooled_decision_that_the_disk_has_changed_costs_no_other_one() {
     let mut server = impatient();
-    let held = lock(&server);
+    let held = server.lock();
     let ids: Vec<String> = (0..6).map(|_| id(&server.usual())).collect();
     server.ask_to_stop();
     server.wait_for_end();
@@ -179,16 +185,12 @@ fn a_spooled_decision_that_the_disk_has_changed_costs_no_other_one() {
 fn nothing_waits_behind_a_refused_row_that_cannot_be_written_to_its_file() {
     let server = impatient();
     std::fs::create_dir(server.folder().join("spool-refused.ndjson")).unwrap();
-    let held = lock(&server);
+    let held = server.lock();
     let mut ids = Vec::new();
     for date in [DATE, "2026-04-20", DATE] {
         ids.push(id(&server.recommend(As::User("alice"), "alice", date, "bob").ok()));
     }
-    held.execute_batch(
-        "CREATE TRIGGER no_april BEFORE INSERT ON recommendation_logs WHEN NEW.target_date = '2026-04-20'
-         BEGIN SELECT raise(ABORT, 'not in April'); END; COMMIT",
-    )
-    .unwrap();
+    refuse_april(held);
     eventually(DRAIN, "the spool drains", || spool_depth(&server) == 0);
     assert!(is_recorded_once(&server, &ids[0]) && is_recorded_once(&server, &ids[2]));
     let kept = std::fs::read(server.folder().join("spool-damaged-1.bin")).unwrap();
@@ -199,17 +201,13 @@ fn nothing_waits_behind_a_refused_row_that_cannot_be_written_to_its_file() {
 #[test]
 fn a_row_that_the_database_refuses_for_good_is_set_aside_and_nothing_waits_behind_it() {
     let server = impatient();
-    let held = lock(&server);
+    let held = server.lock();
     let mut ids = Vec::new();
     for date in [DATE, "2026-04-20", DATE, "2026-04-20", DATE] {
         ids.push(id(&server.recommend(As::User("alice"), "alice", date, "bob").ok()));
     }
     // The first waited for its commit; it may be committed before the trigger is there.
-    held.execute_batch(
-        "CREATE TRIGGER no_april BEFORE INSERT ON recommendation_logs WHEN NEW.target_date = '2026-04-20'
-         BEGIN SELECT raise(ABORT, 'not in April'); END; COMMIT",
-    )
-    .unwrap();
+    refuse_april(held);
     eventually(DRAIN, "the spool drains", || spool_depth(&server) == 0);
     let there: Vec<bool> = ids.iter().map(|id| is_recorded_once(&server, id)).collect();
     assert_eq!(there, [true, false, true, false, true]);
@@ -255,7 +253,8 @@ impl Broken {
 
 #[test]
 fn a_database_that_cannot_be_read_gives_neutral_defaults_and_no_made_up_archetype() {
-    let server = Harness::with(&[("NUDGE_COMMIT_TIMEOUT_MS", "50"), ("NUDGE_SPOOL_MIB", "2")]);
+    // A server that is down is a test of its own, with the program.
+    let server = Harness::embedded(&[("NUDGE_COMMIT_TIMEOUT_MS", "50"), ("NUDGE_SPOOL_MIB", "2")]);
     server.seed(facts::home());
     let healthy = server.usual();
     assert!(healthy["metadata"].get("degraded").is_none());
@@ -329,10 +328,20 @@ fn a_database_that_cannot_be_read_gives_neutral_defaults_and_no_made_up_archetyp
 #[test]
 fn facts_that_a_query_trips_over_degrade_the_answer_and_are_not_hidden_elsewhere() {
     let server = Harness::with_home();
-    server.raw().execute_batch("ALTER TABLE lease_nights RENAME TO lost_nights").unwrap();
+    server
+        .sql(
+            "ALTER TABLE lease_nights RENAME TO lost_nights",
+            "ALTER VIEW nudge.lease_nights RENAME TO lost_nights",
+        )
+        .unwrap();
     let answer = server.usual();
     assert_eq!(answer["metadata"]["degraded"], true);
     assert_eq!(answer["personalized"], false);
-    server.raw().execute_batch("ALTER TABLE lost_nights RENAME TO lease_nights").unwrap();
+    server
+        .sql(
+            "ALTER TABLE lost_nights RENAME TO lease_nights",
+            "ALTER VIEW nudge.lost_nights RENAME TO lease_nights",
+        )
+        .unwrap();
     assert_eq!(server.usual()["personalized"], true);
 }

@@ -16,14 +16,17 @@ use nudge::auth::keys::sign;
 use nudge::clock::Clock;
 use nudge::config::{Config, Values};
 use nudge::server::{DataDirLock, Server};
-use nudge_store::StoredDecision;
+use nudge_store::{PostgresOptions, Store, StoreOptions, StoredDecision};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_postgres::SimpleQueryMessage;
 use uuid::Uuid;
 
 pub use client::{Request, Response};
+
+use crate::postgres::TestDatabase;
 
 /// The time at which every server starts: a Monday.
 pub const NOW: &str = "2026-03-09T10:00:00Z";
@@ -87,6 +90,8 @@ pub struct Harness {
     pub anon: String,
     pub service: String,
     folder: tempfile::TempDir,
+    /// Where the rows are, if they are on a server.
+    database: Option<TestDatabase>,
     flags: BTreeMap<&'static str, String>,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
@@ -118,7 +123,17 @@ impl Harness {
         server
     }
 
+    /// Starts a server on the embedded engine, for a test of what only a file has.
+    pub fn embedded(settings: &[(&'static str, &str)]) -> Self {
+        let share = Share::Some(PROCESS.read().unwrap_or_else(PoisonError::into_inner));
+        Self::launch_on(None, settings, share)
+    }
+
     fn launch(settings: &[(&'static str, &str)], share: Share) -> Self {
+        Self::launch_on(database_of_engine(), settings, share)
+    }
+
+    fn launch_on(database: Option<TestDatabase>, settings: &[(&'static str, &str)], share: Share) -> Self {
         logs::capture();
         let folder = tempfile::tempdir().unwrap();
         let mut flags = BTreeMap::from([
@@ -131,6 +146,9 @@ impl Harness {
             // The machine that runs the tests is busy: a commit gets its time unless a test is about that.
             ("NUDGE_COMMIT_TIMEOUT_MS", "20000".to_owned()),
         ]);
+        if let Some(database) = &database {
+            flags.insert("DATABASE_URL", format!("{}?pgbouncer=false", database.url()));
+        }
         flags.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let clock = Clock::fixed(NOW.parse().unwrap());
         let (runtime, server) = boot(&flags, &clock);
@@ -143,6 +161,7 @@ impl Harness {
             anon,
             service,
             folder,
+            database,
             flags,
             stop: None,
             serving: None,
@@ -201,42 +220,115 @@ impl Harness {
         self.folder.path()
     }
 
-    pub fn database(&self) -> PathBuf {
+    pub fn is_embedded(&self) -> bool {
+        self.database.is_none()
+    }
+
+    /// Another store on the same database, as another process has one.
+    pub fn store_beside(&self) -> Store {
+        match &self.database {
+            None => Store::open_existing(StoreOptions::beside_server(self.file())).unwrap(),
+            Some(database) => {
+                let options = PostgresOptions::of_a_command(database.url().parse().unwrap());
+                self.block_on(Store::connect(options)).unwrap()
+            }
+        }
+    }
+
+    fn file(&self) -> PathBuf {
         self.folder().join("nudge.db")
     }
 
-    /// A connection to the database beside the server's, as another process has one.
+    /// A connection to the file beside the server's, as another process has one.
     pub fn raw(&self) -> rusqlite::Connection {
-        let conn = rusqlite::Connection::open(self.database()).unwrap();
+        assert!(self.database.is_none(), "the rows are in no file");
+        let conn = rusqlite::Connection::open(self.file()).unwrap();
         conn.busy_timeout(Duration::from_secs(20)).unwrap();
         conn
     }
 
+    /// Keeps every writer from committing until it is dropped.
+    pub fn lock(&self) -> Lock {
+        let Some(database) = &self.database else {
+            let conn = self.raw();
+            conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+            return Lock::File(conn);
+        };
+        let lock = format!("BEGIN; LOCK TABLE {} IN EXCLUSIVE MODE", self.tables().join(", "));
+        let runtime = current_thread();
+        let owner = runtime.block_on(async {
+            let owner = database.owner().await;
+            owner.batch_execute(&lock).await.unwrap();
+            owner
+        });
+        Lock::Server(owner, runtime)
+    }
+
+    /// Runs statements beside the server, those of the engine.
+    pub fn sql(&self, sqlite: &str, postgres: &str) -> Result<(), String> {
+        match &self.database {
+            None => self.raw().execute_batch(sqlite).map_err(|error| error.to_string()),
+            Some(database) => self.block_on(async {
+                let owner = database.owner().await;
+                owner.batch_execute(postgres).await.map_err(|error| format!("{error:?}"))
+            }),
+        }
+    }
+
+    /// Makes the audit log take no entry.
+    pub fn break_audit_log(&self) {
+        self.sql(
+            "CREATE TRIGGER no_audit BEFORE INSERT ON admin_audit_log BEGIN SELECT raise(ABORT, 'no room'); END",
+            "CREATE OR REPLACE FUNCTION public.no_audit() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION 'no room'; END $$;
+             CREATE TRIGGER no_audit BEFORE INSERT ON admin_audit_log FOR EACH ROW EXECUTE FUNCTION public.no_audit()",
+        )
+        .unwrap();
+    }
+
+    /// Gives the rows of a query that both engines understand, every value as text.
+    pub fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        let Some(database) = &self.database else { return rows_of_file(&self.raw(), sql) };
+        let messages = self.block_on(async { database.owner().await.simple_query(sql).await }).unwrap();
+        messages
+            .iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => {
+                    Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     pub fn count(&self, sql: &str) -> i64 {
-        self.raw().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.rows(sql)[0][0].as_ref().unwrap().parse().unwrap()
+    }
+
+    /// The tables that hold the service's rows, parents of partitions for all of them.
+    fn tables(&self) -> Vec<String> {
+        let names = match &self.database {
+            None => {
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+                 AND name <> 'nudge_schema_migrations' ORDER BY name"
+            }
+            Some(_) => {
+                "SELECT format('%s.%s', n.nspname, c.relname) FROM pg_class AS c
+                 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                 WHERE n.nspname IN ('public', 'nudge') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                 ORDER BY 1"
+            }
+        };
+        self.rows(names).into_iter().map(|mut row| row.remove(0).unwrap()).collect()
     }
 
     /// Everything that the database holds.
     pub fn contents(&self) -> Contents {
-        let conn = self.raw();
-        let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
-                     AND name <> 'nudge_schema_migrations' ORDER BY name";
-        let mut tables = conn.prepare(names).unwrap();
-        let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap);
-        let mut lines = Vec::new();
-        for table in tables {
-            let mut statement = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
-            let columns = statement.column_count();
-            let mut rows = statement.query([]).unwrap();
-            while let Some(row) = rows.next().unwrap() {
-                let cell = |i| match row.get_ref(i).unwrap() {
-                    rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                    other => format!("{other:?}"),
-                };
-                lines.push(format!("{table}: {}", (0..columns).map(cell).collect::<Vec<_>>().join(" | ")));
-            }
-        }
-        Contents(lines)
+        let lines = self.tables().into_iter().flat_map(|table| {
+            let rows = self.rows(&format!("SELECT * FROM {table}"));
+            rows.into_iter().map(move |row| format!("{table}: {row:?}"))
+        });
+        Contents(lines.collect())
     }
 
     pub fn decision(&self, id: &str) -> Option<StoredDecision> {
@@ -313,6 +405,73 @@ impl Drop for Harness {
             runtime.shutdown_background();
         }
         self.share = None;
+    }
+}
+
+/// Keeps writers out for as long as it lives.
+pub enum Lock {
+    File(rusqlite::Connection),
+    Server(tokio_postgres::Client, Runtime),
+}
+
+impl Lock {
+    /// Commits statements, those of the engine, and lets writers in.
+    pub fn release_after(self, sqlite: &str, postgres: &str) {
+        match &self {
+            Self::File(conn) => conn.execute_batch(&format!("{sqlite}; COMMIT")).unwrap(),
+            Self::Server(owner, runtime) => {
+                runtime.block_on(owner.batch_execute(&format!("{postgres}; COMMIT"))).unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Self::Server(owner, runtime) = self {
+            // Nothing is open after a release: a warning then.
+            runtime.block_on(owner.batch_execute("ROLLBACK")).unwrap();
+        }
+    }
+}
+
+fn current_thread() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn rows_of_file(conn: &rusqlite::Connection, sql: &str) -> Vec<Vec<Option<String>>> {
+    use rusqlite::types::Value::{Blob, Integer, Null, Real, Text};
+    let mut statement = conn.prepare(sql).unwrap();
+    let columns = statement.column_count();
+    let cell = |row: &rusqlite::Row<'_>, column| match row.get(column).unwrap() {
+        Null => None,
+        Integer(number) => Some(number.to_string()),
+        Real(number) => Some(number.to_string()),
+        Text(text) => Some(text),
+        Blob(bytes) => Some(format!("{bytes:?}")),
+    };
+    let rows = statement.query_map([], |row| Ok((0..columns).map(|column| cell(row, column)).collect()));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+/// Makes the months in which the clock of these tests stands.
+const MONTHS: &str = "SELECT nudge.make_partition(v.parent, m.month::date)
+  FROM unnest('{recommendation_logs, recommendation_events, edge_function_logs}'::text[]) AS v (parent),
+    generate_series('2026-02-01'::timestamp, '2026-05-01', '1 month') AS m (month)";
+
+/// Makes a database on a server, if that is where the rows of these tests are to be.
+fn database_of_engine() -> Option<TestDatabase> {
+    match std::env::var("NUDGE_TEST_ENGINE").as_deref() {
+        Ok("postgres") => {
+            let made = async {
+                let database = TestDatabase::new().await;
+                database.owner().await.batch_execute(MONTHS).await.unwrap();
+                database
+            };
+            Some(current_thread().block_on(made))
+        }
+        Ok("sqlite") | Err(_) => None,
+        Ok(other) => panic!("NUDGE_TEST_ENGINE is sqlite or postgres, not {other}"),
     }
 }
 
