@@ -25,7 +25,13 @@ mod load;
 #[cfg(test)]
 mod neighbours;
 #[cfg(test)]
+#[path = "../../../store/tests/shared/postgres.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod postgres;
+#[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod server_database;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

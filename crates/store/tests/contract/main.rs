@@ -16,6 +16,7 @@ mod fact;
 mod outage;
 mod outcome;
 #[path = "../shared/postgres.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
 mod postgres;
 mod rights;
 mod story;
