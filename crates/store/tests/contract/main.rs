@@ -13,6 +13,7 @@ mod commit;
 mod decision;
 mod durability;
 mod fact;
+mod mapped;
 mod outage;
 mod outcome;
 #[path = "../shared/postgres.rs"]
