@@ -7,6 +7,8 @@ mod archetype;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod demo;
@@ -28,6 +30,8 @@ mod neighbours;
 #[path = "../../../store/tests/shared/postgres.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]
 mod postgres;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
