@@ -9,6 +9,8 @@ mod audit;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod db;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod durability;

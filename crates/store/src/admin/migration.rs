@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::error::{AdminError, tell};
 use super::split;
@@ -154,11 +155,20 @@ pub enum Step<'a> {
     Noted(&'a Migration),
 }
 
-/// Reads where a database stands.
+/// Reads where a database stands, at one moment: a push may be at work.
 ///
 /// # Errors
 /// [`AdminError::Database`], and [`AdminError::Conflict`] where the history has another migration of the same version.
 pub async fn status(client: &Client) -> Result<Status, AdminError> {
+    const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    client.batch_execute(BEGIN).await.map_err(AdminError::reading("the migrations"))?;
+    let found = read(client).await;
+    let ended = client.batch_execute("ROLLBACK").await.map_err(AdminError::reading("the migrations"));
+    let found = found?;
+    ended.map(|()| found)
+}
+
+async fn read(client: &Client) -> Result<Status, AdminError> {
     let reading =
         async |sql| client.query_typed(sql, &[]).await.map_err(AdminError::reading("the migrations"));
     let there = reading(TABLES_ARE_THERE).await?;
@@ -245,8 +255,8 @@ async fn push_one(
         tell_of(Step::Waiting);
         client.query_typed(LOCK, &[]).await.map_err(running)?;
     }
-    // Another push may have done it meanwhile.
-    let found = status(client).await?;
+    // Another push may have done it meanwhile; now none is at work.
+    let found = read(client).await?;
     refuse_newer(&found)?;
     let state = found.migrations.iter().find(|one| one.version == migration.version).map(|one| one.state);
     let step = match state {
@@ -277,11 +287,14 @@ async fn push_one(
 /// Writes the history's line, as the Supabase CLI does.
 async fn note(client: &Client, migration: &Migration) -> Result<(), tokio_postgres::Error> {
     // Whoever may write there need not be allowed to make schemas.
-    if !client.query_one(HAS_NAMES, &[]).await?.get::<_, bool>(0) {
+    let named = client.query_typed(HAS_NAMES, &[]).await?;
+    if !named.first().is_some_and(|row| row.get(0)) {
         client.batch_execute(CREATE_HISTORY).await?;
     }
-    let statements = split::statements(migration.sql);
-    client.execute(NOTE, &[&migration.version.to_string(), &migration.name, &statements]).await.map(drop)
+    let (version, statements) = (migration.version.to_string(), split::statements(migration.sql));
+    let values: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&version, Type::TEXT), (&migration.name, Type::TEXT), (&statements, Type::TEXT_ARRAY)];
+    client.execute_typed(NOTE, &values).await.map(drop)
 }
 
 const ROLE: &str = "SELECT rolsuper, rolinherit, rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = $1";
@@ -300,8 +313,8 @@ const SERVICE_ROLE: &str = "SELECT pg_catalog.format('%s GRANT anon, authenticat
 /// [`AdminError::Role`] for one that is a superuser, does not inherit, or cannot log in.
 pub async fn make_service_role(client: &Client, name: &str) -> Result<bool, AdminError> {
     let making = |error| AdminError::making("the service's role")(error);
-    let found = client.query_opt(ROLE, &[&name]).await.map_err(making)?;
-    if let Some(row) = &found {
+    let found = client.query_typed(ROLE, &[(&name, Type::TEXT)]).await.map_err(making)?;
+    if let Some(row) = found.first() {
         let (superuser, inherits, logs_in) =
             (row.get::<_, bool>(0), row.get::<_, bool>(1), row.get::<_, bool>(2));
         let why = match (superuser, inherits, logs_in) {
@@ -314,10 +327,13 @@ pub async fn make_service_role(client: &Client, name: &str) -> Result<bool, Admi
             return Err(AdminError::Role { name: name.to_owned(), why });
         }
     }
-    let sql: String =
-        client.query_one(SERVICE_ROLE, &[&name, &found.is_none()]).await.map_err(making)?.get(0);
-    client.batch_execute(&sql).await.map_err(making)?;
-    Ok(found.is_none())
+    let is_new = found.is_empty();
+    let values: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&is_new, Type::BOOL)];
+    let statements = client.query_typed(SERVICE_ROLE, &values).await.map_err(making)?;
+    for row in &statements {
+        client.batch_execute(row.get(0)).await.map_err(making)?;
+    }
+    Ok(is_new)
 }
 
 impl AdminError {

@@ -32,7 +32,7 @@ SELECT line FROM (
   SELECT pg_catalog.format('column %s.%s %s%s%s%s', r.name, a.attname,
     pg_catalog.format_type(a.atttypid, a.atttypmod),
     CASE WHEN a.attcollation = '"C"'::regcollation THEN ' COLLATE C'
-      WHEN a.attcollation <> 0 THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END,
+      WHEN a.attcollation NOT IN (0, '"default"'::regcollation) THEN ' COLLATE ' || a.attcollation::regcollation::text ELSE '' END,
     CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
     coalesce(' DEFAULT ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid), ''))
   FROM relations AS r

@@ -113,7 +113,7 @@ pub struct Cell {
 /// The whole matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Matrix {
-    /// Its cells, table by table.
+    /// Its cells, by table, verb and caller.
     pub cells: Vec<Cell>,
     /// Tables that are not ours, and so not looked at.
     #[serde(rename = "notOurs")]
@@ -121,7 +121,12 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Says whether every cell is as it should be.
+    /// Says whether there is a leak, or a rightful access that is blocked.
+    pub fn is_wrong(&self) -> bool {
+        self.cells.iter().any(|cell| matches!(cell.verdict, Verdict::Leak | Verdict::Blocked))
+    }
+
+    /// Says whether every cell was tried and is as it should be.
     pub fn is_right(&self) -> bool {
         self.cells.iter().all(|cell| cell.verdict == Verdict::Right)
     }
@@ -327,8 +332,8 @@ async fn walk(client: &Client) -> Result<Matrix, AdminError> {
     }
     let mut cells = Vec::new();
     for probe in &ours {
-        for caller in Asker::ALL {
-            for verb in [Verb::Select, Verb::Insert, Verb::Update, Verb::Delete] {
+        for verb in [Verb::Select, Verb::Insert, Verb::Update, Verb::Delete] {
+            for caller in Asker::ALL {
                 cells.push(cell(client, &people, probe, *caller, verb).await?);
             }
         }
