@@ -11,6 +11,8 @@ mod cluster;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod db;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod durability;

@@ -12,7 +12,7 @@ mod convert;
 mod decision;
 mod decision_index;
 mod fact;
-mod migration;
+pub(crate) mod migration;
 mod night;
 mod outcome;
 mod person;
