@@ -19,6 +19,7 @@ mod outcome;
 #[path = "../shared/postgres.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]
 mod postgres;
+mod reads;
 mod rights;
 mod story;
 mod support;
