@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod db;
 mod demo;
+mod doctor;
 mod explain;
 mod import;
 mod keys;
@@ -62,6 +63,7 @@ enum Command {
     Audit(audit::Args),
     Db(db::Args),
     Rls(rls::Args),
+    Doctor(doctor::Args),
     Config(config::Args),
     Classify(classify::Args),
     Recommend(recommend::Args),
@@ -113,6 +115,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
         Command::Db(args) => asynchronous(db::run(args, settings()?)),
         Command::Rls(args) => asynchronous(rls::run(args, settings()?)),
+        Command::Doctor(args) => asynchronous(doctor::run(args, settings()?)),
         Command::Config(args) => config::run(&args, &settings()?).map(|()| done),
         Command::Classify(args) => classify::run(&args, &settings()?.policy),
         Command::Recommend(args) => recommend::run(&args, &settings()?.policy),
