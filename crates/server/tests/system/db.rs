@@ -273,6 +273,41 @@ fn the_matrix_of_rights_is_printed_and_a_leak_fails() {
 }
 
 #[test]
+fn a_database_whose_people_can_make_themselves_admins_is_not_served_until_it_is_mended() {
+    let (folder, database) = (Folder::new(), Database::empty());
+    let app = "CREATE TABLE public.profiles (id text PRIMARY KEY, nick text, role text);
+      ALTER TABLE public.profiles ENABLE ROW LEVEL SECURITY;
+      CREATE POLICY mine ON public.profiles USING (true);";
+    psql(&database.url(), app);
+    database.nudge(&folder, &["db", "push"]).good();
+    psql(&database.url(), "GRANT SELECT, UPDATE ON public.profiles TO authenticated");
+    let serve = ["serve", "--data-dir", "data", "--port", "0"];
+    let refused = database.nudge(&folder, &serve).refused();
+    assert!(
+        refused.contains("authenticated may UPDATE profiles.role, and so make anybody an admin"),
+        "{refused}"
+    );
+    let statements: Vec<&str> = refused
+        .lines()
+        .filter_map(|line| line.strip_prefix("      "))
+        .filter(|line| line.ends_with(';'))
+        .collect();
+    assert_eq!(statements.len(), 2, "{refused}");
+    psql(&database.url(), &statements.join("\n"));
+    let mut server = folder.start_command(folder.command(&serve).env("DATABASE_URL", database.url()));
+    server.terminate();
+    assert_eq!(server.exit_code(), Some(0), "{}", server.log());
+    // What can be lived with is warned of.
+    assert!(server.log().contains("store.finding"), "{}", server.log());
+    assert!(
+        server.log().contains("looking up nudge.profiles by id reads the whole table"),
+        "{}",
+        server.log()
+    );
+    assert!(!server.log().contains(PASSWORD));
+}
+
+#[test]
 fn a_database_that_cannot_be_reached_is_named_without_its_password() {
     let folder = Folder::new();
     let mut command = folder.command(&["db", "status"]);

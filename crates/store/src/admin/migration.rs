@@ -64,7 +64,9 @@ const PATIENCE: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout 
 /// Asks the catalogue's tables: `to_regclass` may answer from before a push that has just been waited for.
 const TABLES_ARE_THERE: &str =
     "SELECT coalesce(bool_or(n.nspname = 'nudge' AND c.relname = 'migrations'), false),
-    coalesce(bool_or(n.nspname = 'supabase_migrations' AND c.relname = 'schema_migrations'), false)
+    coalesce(bool_or(n.nspname = 'supabase_migrations' AND c.relname = 'schema_migrations'), false),
+    coalesce(bool_or(n.nspname = 'supabase_migrations' AND c.relname = 'schema_migrations'
+      AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))), false)
   FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
   WHERE c.relname IN ('migrations', 'schema_migrations')";
 const APPLIED: &str = "SELECT version, name, pg_catalog.to_char(applied_at AT TIME ZONE 'UTC',
@@ -172,7 +174,8 @@ async fn read(client: &Client) -> Result<Status, AdminError> {
     let reading =
         async |sql| client.query_typed(sql, &[]).await.map_err(AdminError::reading("the migrations"));
     let there = reading(TABLES_ARE_THERE).await?;
-    let (has_own, has_history) = there.first().map_or((false, false), |row| (row.get(0), row.get(1)));
+    let (has_own, has_history, hidden) =
+        there.first().map_or((false, false, false), |row| (row.get(0), row.get(1), row.get(2)));
     let mut applied: BTreeMap<i64, (String, String)> = BTreeMap::new();
     if has_own {
         for row in reading(APPLIED).await? {
@@ -181,7 +184,7 @@ async fn read(client: &Client) -> Result<Status, AdminError> {
     }
     let mut history: BTreeMap<String, Option<String>> = BTreeMap::new();
     let named = reading(HAS_NAMES).await?.first().is_some_and(|row| row.get(0));
-    if has_history && named {
+    if has_history && named && !hidden {
         history.extend(reading(HISTORY).await?.iter().map(|row| (row.get(0), row.get(1))));
     }
     let mut migrations = Vec::new();
@@ -190,6 +193,8 @@ async fn read(client: &Client) -> Result<Status, AdminError> {
         let ran = applied.remove(&known.version);
         let state = match (&ran, noted) {
             (Some(_), Some(_)) => State::Applied,
+            // Who is not the owner may not see the history, and has nothing to write into it.
+            (Some(_), None) if hidden => State::Applied,
             (Some(_), None) => State::Unrecorded,
             (None, None) => State::Pending,
             (None, Some(name)) => {

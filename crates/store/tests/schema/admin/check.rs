@@ -249,3 +249,24 @@ async fn lookups_without_an_index_and_months_without_a_partition_are_warned_of()
     owner.run("CREATE INDEX ON public.profiles (((id::text) COLLATE \"C\"))").await;
     assert_eq!(findings(&database).await, []);
 }
+
+#[tokio::test]
+async fn the_service_s_own_login_can_look_too() {
+    let database = Database::empty().await;
+    database.server().await.push(|_| ()).await.unwrap();
+    let (name, superuser) = (format!("{}_login", database.name), database.superuser().await);
+    superuser
+        .run(&format!(
+            "CREATE ROLE {name} LOGIN PASSWORD 'x'; GRANT anon, authenticated, service_role TO {name}"
+        ))
+        .await;
+    {
+        let url = database.url().replace(&format!("//{}:", database.owner), &format!("//{name}:"));
+        let server = nudge_store::admin::Server::connect(url.parse().unwrap()).await.unwrap();
+        assert_eq!(server.findings().await.unwrap(), []);
+        assert!(server.verify_rights().await.unwrap().is_right());
+        assert!(server.diff().await.unwrap().is_none());
+        assert_eq!(server.status().await.unwrap().to_do().count(), 0);
+    }
+    superuser.run(&format!("DROP ROLE {name}")).await;
+}
