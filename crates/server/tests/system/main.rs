@@ -7,6 +7,10 @@ mod archetype;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod beside;
+#[cfg(test)]
+#[path = "../../../store/tests/shared/cluster.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
 mod cluster;
 #[cfg(test)]
 mod command_line;

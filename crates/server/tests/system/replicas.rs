@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cluster::Beside;
+use crate::beside::Beside;
 use crate::load::{Askers, Load};
 use crate::server_database::Site;
 use crate::support::{Folder, Keys, Question, Server, eventually};

@@ -2,7 +2,6 @@
 //! costs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use crate::cluster::Cluster;
 use crate::postgres::{OWNER, TestDatabase, server_url};
 use crate::support::{Folder, Keys, Question, Random, Server, eventually, finish};
 
@@ -181,48 +181,6 @@ fn a_superuser_serves_this_machine_with_a_warning_and_others_only_when_told_to()
     drop(server);
     let allowed = site.folder.start_command(command("0.0.0.0").env("NUDGE_ALLOW_SUPERUSER", "1"));
     assert!(allowed.log().contains("store.superuser"));
-}
-
-/// A cluster of its own, so that it can be stopped.
-struct Cluster {
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Cluster {
-    fn start() -> (Self, String) {
-        let folder = tempfile::tempdir().unwrap();
-        // Where the user that PostgreSQL runs as can reach it.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Self { folder, port };
-        let url = cluster.start_again();
-        (cluster, url)
-    }
-
-    fn script(&self, args: &[&str]) -> String {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/postgres");
-        let out = Command::new(script).args(args).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap().trim().to_owned()
-    }
-
-    fn start_again(&self) -> String {
-        self.script(&["start", self.folder.path().to_str().unwrap(), &self.port.to_string()])
-    }
-
-    fn stop(&self) {
-        self.script(&["stop", self.folder.path().to_str().unwrap()]);
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // It may be stopped already.
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/postgres");
-        let _ = Command::new(script).arg("stop").arg(self.folder.path()).output();
-    }
 }
 
 #[test]

@@ -51,9 +51,9 @@ impl Beside {
             // It refuses root.
             std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
             command = Command::new("runuser");
-            command.args(["-u", "postgres", "--", "pgbouncer"]);
+            command.args(["-u", "postgres", "--", "/usr/sbin/pgbouncer"]);
         } else {
-            command = Command::new("pgbouncer");
+            command = Command::new("/usr/sbin/pgbouncer");
         }
         command.arg(&ini).current_dir("/");
         Self::start(command, port, &folder.join("pgbouncer.log"))
@@ -74,7 +74,7 @@ impl Beside {
             text.push_str(&format!("  server nudge{n} {address} check inter 100ms fall 1 rise 1\n"));
         }
         std::fs::write(&file, text).unwrap();
-        let mut command = Command::new("haproxy");
+        let mut command = Command::new("/usr/sbin/haproxy");
         command.args(["-db", "-f"]).arg(&file);
         Self::start(command, port, &folder.join("haproxy.log"))
     }
