@@ -196,7 +196,7 @@ impl Sql {
             }
             sql.text.push_str("::pg_catalog.text");
         }
-        sql.text.push_str(&format!(" FROM public.{} WHERE {} ORDER BY ", plan.table.name, self.text));
+        sql.text.push_str(&format!(" FROM public.{} AS t WHERE {} ORDER BY ", plan.table.name, self.text));
         sql.order(&plan.order);
         sql.page(plan);
         sql
@@ -206,9 +206,9 @@ impl Sql {
     pub(super) fn count(&self, plan: &Plan, most: Option<u64>) -> Self {
         let (table, filter) = (plan.table.name, &self.text);
         let text = match most {
-            None => format!("SELECT pg_catalog.count(*) FROM public.{table} WHERE {filter}"),
+            None => format!("SELECT pg_catalog.count(*) FROM public.{table} AS t WHERE {filter}"),
             Some(most) => format!(
-                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM public.{table} WHERE {filter} LIMIT {most}) AS t"
+                "SELECT pg_catalog.count(*) FROM (SELECT 1 FROM public.{table} AS t WHERE {filter} LIMIT {most}) AS s"
             ),
         };
         Self { text, values: self.values.clone() }
@@ -217,30 +217,40 @@ impl Sql {
     /// Makes the statement that counts the rows of a page.
     pub(super) fn count_page(&self, plan: &Plan) -> Self {
         let start =
-            format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM public.{} WHERE ", plan.table.name);
+            format!("SELECT pg_catalog.count(*) FROM (SELECT 1 FROM public.{} AS t WHERE ", plan.table.name);
         let mut sql = Self { text: start + &self.text, values: self.values.clone() };
         sql.page(plan);
-        sql.text.push_str(") AS t");
+        sql.text.push_str(") AS s");
         sql
     }
 
     /// Makes the statement that has the planner estimate the rows that meet this condition.
     pub(super) fn explain(&self, plan: &Plan) -> Self {
         let text =
-            format!("EXPLAIN (FORMAT JSON) SELECT 1 FROM public.{} WHERE {}", plan.table.name, self.text);
+            format!("EXPLAIN (FORMAT JSON) SELECT 1 FROM public.{} AS t WHERE {}", plan.table.name, self.text);
         Self { text, values: self.values.clone() }
+    }
+
+    /// Adds a column with its table: in ORDER BY a bare name would be that of an output, which is a text.
+    fn column(&mut self, name: &'static str) {
+        self.text.push_str("t.");
+        self.text.push_str(name);
     }
 
     fn expression(&mut self, expression: &Expression) {
         let name = expression.column.name;
         let Some(last) = expression.path.last() else {
-            self.text.push_str(name);
+            self.column(name);
             return;
         };
-        self.text.push('(');
+        self.text.push_str("((");
         match expression.column.column_type {
-            ColumnType::TextArray => self.text.push_str(&format!("pg_catalog.to_jsonb({name})")),
-            _ => self.text.push_str(name),
+            ColumnType::TextArray => {
+                self.text.push_str("pg_catalog.to_jsonb(");
+                self.column(name);
+                self.text.push(')');
+            }
+            _ => self.column(name),
         }
         for step in &expression.path {
             self.text.push_str(if step.as_text { " ->> " } else { " -> " });
@@ -253,7 +263,7 @@ impl Sql {
             }
         }
         // Like every text column.
-        self.text.push_str(if last.as_text { " COLLATE \"C\")" } else { ")" });
+        self.text.push_str(if last.as_text { ") COLLATE \"C\")" } else { "))" });
     }
 
     /// Adds `(expression operator value)`.

@@ -8,17 +8,17 @@ use crate::error::StoreError;
 use crate::record::ProfileRole;
 use crate::rights::{Caller, Grade};
 
-/// The condition of own rows, by table; `$1` is the caller. It stands beside the policy, which no index helps with because
+/// The condition of own rows, by table; `t` is the table, `$1` the caller. It stands beside the policy, which no index helps with because
 /// it lets admins see everything.
 const OWN: &[(&str, &str)] = &[
-    ("user_archetypes", "user_id = $1"),
-    ("recommendation_logs", "user_id = $1"),
-    ("recommendation_events", "user_id = $1"),
-    ("profiles", "id = $1"),
-    ("leases", "id = ANY ((SELECT private.my_leases())::pg_catalog.text[])"),
-    ("lease_members", "lease_id = ANY ((SELECT private.my_leases())::pg_catalog.text[])"),
-    ("lease_nights", "lease_id = ANY ((SELECT private.my_leases())::pg_catalog.text[])"),
-    ("date_change_requests", "(requester_id = $1 OR receiver_id = $1)"),
+    ("user_archetypes", "t.user_id = $1"),
+    ("recommendation_logs", "t.user_id = $1"),
+    ("recommendation_events", "t.user_id = $1"),
+    ("profiles", "t.id = $1"),
+    ("leases", "t.id = ANY ((SELECT private.my_leases())::pg_catalog.text[])"),
+    ("lease_members", "t.lease_id = ANY ((SELECT private.my_leases())::pg_catalog.text[])"),
+    ("lease_nights", "t.lease_id = ANY ((SELECT private.my_leases())::pg_catalog.text[])"),
+    ("date_change_requests", "(t.requester_id = $1 OR t.receiver_id = $1)"),
 ];
 
 /// Gives the condition of own rows of a table, if rows of it belong to people.

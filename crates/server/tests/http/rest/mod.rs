@@ -87,7 +87,10 @@ pub fn override_archetype(server: &Harness, user: &str, reason: &str, expires_at
 
 /// A home, its people and an admin, and at least one row in every table.
 pub fn populated() -> Harness {
-    let server = Harness::start();
+    populate(Harness::start())
+}
+
+pub fn populate(server: Harness) -> Harness {
     server.seed(facts::home());
     server.seed([
         profile("alice", "member", false),
@@ -129,9 +132,9 @@ pub fn populated() -> Harness {
     server.block_on(server.app.store.insert_run(run)).unwrap();
     let log = "INSERT INTO edge_function_logs
         (id, function_name, method, status, response_time_ms, user_id, request_id, created_at)
-      VALUES ('01980000-0000-7000-8000-000000000002', 'user-archetype', 'GET', 200, 1, 'alice', 'r',
+      VALUES ('019cd20a-0000-7000-8000-000000000002', 'user-archetype', 'GET', 200, 1, 'alice', 'r',
         '2026-03-09T10:00:00.000000Z')";
-    server.raw().execute(log, []).unwrap();
+    server.sql(log, log).unwrap();
     // The usual recommendation stored an archetype for alice, in the background for bob.
     crate::support::eventually(Duration::from_secs(10), "alice's archetype", || {
         server.get(As::Service, &table("user_archetypes", "user_id=eq.alice")).ok() != json!([])

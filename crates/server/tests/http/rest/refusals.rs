@@ -293,11 +293,12 @@ fn a_url_may_have_sixteen_kibibytes() {
 fn a_database_that_is_away_is_503_and_an_unreadable_row_is_500() {
     let server = populated();
     let target = table("user_archetypes", "select=scores");
-    let raw = server.raw();
-    raw.execute_batch(
-        "PRAGMA ignore_check_constraints = ON; UPDATE user_archetypes SET scores = 'x' WHERE user_id = 'bob'",
-    )
-    .unwrap();
+    server
+        .sql(
+            "PRAGMA ignore_check_constraints = ON; UPDATE user_archetypes SET scores = 'x' WHERE user_id = 'bob'",
+            "ALTER TABLE public.user_archetypes RENAME COLUMN scores TO points",
+        )
+        .unwrap();
     let body = server.get(As::Service, &target).refused(500, "XX000");
     assert!(!body.to_string().contains("scores"));
     server.block_on(server.app.store.close());

@@ -129,6 +129,12 @@ impl Harness {
         Self::launch_on(None, settings, share)
     }
 
+    /// Starts a server on PostgreSQL, for a test that compares the engines.
+    pub fn on_postgres() -> Self {
+        let share = Share::Some(PROCESS.read().unwrap_or_else(PoisonError::into_inner));
+        Self::launch_on(Some(test_database()), &[], share)
+    }
+
     fn launch(settings: &[(&'static str, &str)], share: Share) -> Self {
         Self::launch_on(database_of_engine(), settings, share)
     }
@@ -462,17 +468,19 @@ const MONTHS: &str = "SELECT nudge.make_partition(v.parent, m.month::date)
 /// Makes a database on a server, if that is where the rows of these tests are to be.
 fn database_of_engine() -> Option<TestDatabase> {
     match std::env::var("NUDGE_TEST_ENGINE").as_deref() {
-        Ok("postgres") => {
-            let made = async {
-                let database = TestDatabase::new().await;
-                database.owner().await.batch_execute(MONTHS).await.unwrap();
-                database
-            };
-            Some(current_thread().block_on(made))
-        }
+        Ok("postgres") => Some(test_database()),
         Ok("sqlite") | Err(_) => None,
         Ok(other) => panic!("NUDGE_TEST_ENGINE is sqlite or postgres, not {other}"),
     }
+}
+
+fn test_database() -> TestDatabase {
+    let made = async {
+        let database = TestDatabase::new().await;
+        database.owner().await.batch_execute(MONTHS).await.unwrap();
+        database
+    };
+    current_thread().block_on(made)
 }
 
 fn boot(flags: &BTreeMap<&'static str, String>, clock: &Clock) -> (Runtime, Server) {
