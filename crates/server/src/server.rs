@@ -1,6 +1,7 @@
 //! A running server: locked data directory, database, spool, background tasks, connections, and a shutdown that
 //! finishes what it took.
 
+use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use nudge_store::admin::{self, AdminError, Severity};
 use nudge_store::{PostgresOptions, Store, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -82,6 +84,15 @@ pub enum StartError {
         /// The role.
         role: String,
     },
+    /// The database cannot be looked at.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Something of the database's rights is not as it must be.
+    #[error("the database is not safe to serve from:{problems}")]
+    Unsafe {
+        /// What, each with the statements that mend it.
+        problems: String,
+    },
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -148,6 +159,29 @@ async fn prepare_months(store: &Store) {
     }
 }
 
+/// Looks for what is wrong with a server's database: what the service can live with is warned of, the rest refused.
+async fn check_rights(config: &Config) -> Result<(), StartError> {
+    let Database::Server { dsn, .. } = &config.database else { return Ok(()) };
+    let findings = admin::Server::connect((**dsn).clone()).await?.findings().await?;
+    let mut problems = String::new();
+    for finding in &findings {
+        match finding.severity() {
+            Severity::Warning => {
+                let remedy = finding.remedy().join(" ");
+                tracing::warn!(%finding, remedy, "store.finding");
+            }
+            Severity::Refusal => {
+                // Writing to a String cannot fail.
+                let _ = write!(problems, "\n  {finding}");
+                for statement in finding.remedy() {
+                    let _ = write!(problems, "\n      {statement}");
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(StartError::Unsafe { problems }) }
+}
+
 /// A server that listens and is about to serve.
 #[derive(Debug)]
 pub struct Server {
@@ -176,6 +210,7 @@ impl Server {
         let store = open_store(config).await?;
         check_role(&store, config).await?;
         prepare_months(&store).await;
+        check_rights(config).await?;
         let spool = Spool::open(&config.data_dir, config.spool_bytes)?;
         let recorder = Arc::new(Recorder::new(store.clone(), spool, config.commit_timeout));
         let metrics = Metrics::install();

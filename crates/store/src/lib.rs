@@ -10,6 +10,7 @@
 //! Where next: [`record`] holds what goes in and out, [`fact`] the app's facts and how they are parsed, [`outcome`]
 //! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the embedded engine.
 
+pub mod admin;
 pub mod audit;
 pub mod catalog;
 pub mod error;

@@ -5,13 +5,16 @@ mod audit;
 mod classify;
 mod completions;
 mod config;
+mod db;
 mod demo;
+mod doctor;
 mod explain;
 mod import;
 mod keys;
 pub mod lines;
 mod output;
 mod recommend;
+mod rls;
 mod serve;
 mod settings;
 mod token;
@@ -58,6 +61,9 @@ enum Command {
     Explain(explain::Args),
     Archetype(archetype::Args),
     Audit(audit::Args),
+    Db(db::Args),
+    Rls(rls::Args),
+    Doctor(doctor::Args),
     Config(config::Args),
     Classify(classify::Args),
     Recommend(recommend::Args),
@@ -107,6 +113,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => asynchronous(explain::run(args, settings()?)),
         Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
+        Command::Db(args) => asynchronous(db::run(args, settings()?)),
+        Command::Rls(args) => asynchronous(rls::run(args, settings()?)),
+        Command::Doctor(args) => asynchronous(doctor::run(args, settings()?)),
         Command::Config(args) => config::run(&args, &settings()?).map(|()| done),
         Command::Classify(args) => classify::run(&args, &settings()?.policy),
         Command::Recommend(args) => recommend::run(&args, &settings()?.policy),

@@ -7,9 +7,19 @@ mod archetype;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod beside;
+#[cfg(test)]
+#[path = "../../../store/tests/shared/cluster.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod cluster;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod db;
+#[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
@@ -25,7 +35,15 @@ mod load;
 #[cfg(test)]
 mod neighbours;
 #[cfg(test)]
+#[path = "../../../store/tests/shared/postgres.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod postgres;
+#[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod server_database;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod decision;
 pub(crate) mod dsn;
 mod fact;
 mod lanes;
+mod libpq;
 mod month;
 mod night;
 mod outcome;
@@ -57,12 +58,18 @@ use crate::record::{
 use crate::rights::{Caller, Grade};
 use connect::Connector;
 use convert::unavailable;
+use dsn::Dsn;
 use lanes::Lanes;
 use pool::{Pool, in_transaction};
 use reads::Reads;
 pub use schema::Role;
 use source::KnownSources;
 use writer::Writer;
+
+/// Opens one connection as it comes; see [`crate::admin`].
+pub(crate) async fn connect_alone(dsn: Dsn) -> Result<tokio_postgres::Client, StoreError> {
+    Connector::alone(dsn).await
+}
 
 /// How much longer than the server's own timeout an answer is waited for, before the connection counts as dead.
 const GRACE: Duration = Duration::from_secs(2);

@@ -105,6 +105,40 @@ async fn no_statement_is_left_to_the_search_path() {
     assert_eq!(names.len(), statements().len(), "each has an address of its own");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reads_of_a_recommendation_use_indexes_alone() {
+    let database = TestDatabase::new().await;
+    let client = database.owner().await;
+    // Few rows are read as a whole by themselves; what is asked here is whether an index would serve.
+    client.batch_execute("SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan").await.unwrap();
+    let hot = person::STATEMENTS
+        .iter()
+        .chain(night::STATEMENTS)
+        .chain(change::STATEMENTS)
+        .chain(decision::STATEMENTS);
+    let reads = hot.filter(|statement| {
+        statement.sql.starts_with(['S', 'W']) && !["COUNT_ARCHETYPES", "LOCK_MARKS"].contains(&statement.name)
+    });
+    let mut count = 0;
+    for statement in reads {
+        let types: Vec<&str> = statement.types.iter().map(|kind| kind.name()).collect();
+        let types = if types.is_empty() { String::new() } else { format!("({})", types.join(", ")) };
+        let nulls = vec!["NULL"; statement.types.len()].join(", ");
+        let nulls = if nulls.is_empty() { nulls } else { format!("({nulls})") };
+        let name = statement.name;
+        client.batch_execute(&format!("PREPARE \"{name}\" {types} AS {}", statement.sql)).await.unwrap();
+        let rows = client.query(&format!("EXPLAIN EXECUTE \"{name}\" {nulls}"), &[]).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(!plan.contains("Seq Scan"), "{name}:\n{plan}");
+        // The newest requests come from the index in their order.
+        let sorts = plan.matches("Sort Key").count();
+        assert!(name != "SELECT_PERSON" || sorts == 0, "{name}:\n{plan}");
+        count += 1;
+    }
+    assert!(count >= 9, "{count}");
+}
+
 #[test]
 fn the_known_version_is_that_of_the_newest_migration() {
     let newest = testing::migrations().pop().unwrap().0;

@@ -14,7 +14,7 @@ mod decision;
 mod decision_index;
 mod fact;
 mod function;
-mod migration;
+pub(crate) mod migration;
 mod night;
 mod outcome;
 mod person;

@@ -9,6 +9,9 @@
 
 mod archetype;
 mod audit;
+#[path = "../shared/cluster.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod cluster;
 mod commit;
 mod decision;
 mod durability;
@@ -16,9 +19,11 @@ mod fact;
 mod mapped;
 mod outage;
 mod outcome;
+mod pooler;
 #[path = "../shared/postgres.rs"]
 mod postgres;
 mod reads;
 mod rights;
 mod story;
 mod support;
+mod tls;

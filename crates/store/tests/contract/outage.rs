@@ -255,10 +255,10 @@ async fn callers_on_few_connections_never_see_rows_of_another() {
             }
         }
     };
-    for n in 0..1_000 {
-        if n % 7 == 0 {
+    for n in 0..10_000 {
+        if n % 70 == 0 {
             // One that goes away in the middle.
-            let gone = tokio::time::timeout(Duration::from_micros(n as u64), read(n));
+            let gone = tokio::time::timeout(Duration::from_micros(n as u64 % 2_000), read(n));
             let _ = gone.await;
         }
         read(n).await;

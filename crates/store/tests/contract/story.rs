@@ -175,7 +175,7 @@ async fn rows(f: &Fixture, told: &mut Told) {
     }
 }
 
-async fn tell(f: &Fixture) -> String {
+pub async fn tell(f: &Fixture) -> String {
     let mut told = Told::default();
     facts(f, &mut told).await;
     archetypes(f, &mut told).await;

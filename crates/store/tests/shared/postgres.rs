@@ -135,6 +135,14 @@ impl TestDatabase {
         Self::make(config, &server, Some(&template)).await
     }
 
+    /// Makes a database with the schema on another server than that of the other tests.
+    pub async fn on(url: &str) -> Self {
+        let config: tokio_postgres::Config = url.parse().expect("the URL of a superuser");
+        let server = client(&config).await;
+        let template = make_template(&server, &config).await;
+        Self::make(config, &server, Some(&template)).await
+    }
+
     /// Makes a database without anything in it.
     pub async fn empty() -> Self {
         let config = server();
@@ -178,9 +186,13 @@ impl Drop for TestDatabase {
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let server = client(&config).await;
-                server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await
-            })
+                // The server itself may be gone.
+                if let Ok((server, connection)) = config.connect(NoTls).await {
+                    tokio::spawn(connection);
+                    let _ =
+                        server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+                }
+            });
         });
         // A test that has failed already need not fail twice.
         let _ = dropped.join();
