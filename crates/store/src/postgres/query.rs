@@ -226,8 +226,10 @@ impl Sql {
 
     /// Makes the statement that has the planner estimate the rows that meet this condition.
     pub(super) fn explain(&self, plan: &Plan) -> Self {
-        let text =
-            format!("EXPLAIN (FORMAT JSON) SELECT 1 FROM public.{} AS t WHERE {}", plan.table.name, self.text);
+        let text = format!(
+            "EXPLAIN (FORMAT JSON) SELECT 1 FROM public.{} AS t WHERE {}",
+            plan.table.name, self.text
+        );
         Self { text, values: self.values.clone() }
     }
 
