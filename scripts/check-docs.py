@@ -79,7 +79,7 @@ def check_commands(document):
                 words = shlex.split(text)
             except ValueError:
                 words = text.split()
-            group = 2 if words[0] in ("archetype", "audit") and len(words) > 1 and words[1].isalpha() else 1
+            group = 2 if words[0] in ("archetype", "audit", "db", "rls") and len(words) > 1 and words[1].isalpha() else 1
             command = tuple(words[:group])
             where = f"{document.relative_to(ROOT)}: `nudge {text.strip()}`"
             if command == ("--version",):
