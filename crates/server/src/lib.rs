@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod recorder;
+pub mod rest;
 pub mod server;
 pub mod telemetry;
 pub mod usecases;

@@ -10,13 +10,17 @@
 //! Where next: [`record`] holds what goes in and out, [`fact`] the app's facts and how they are parsed, [`outcome`]
 //! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the embedded engine.
 
+pub mod admin;
 pub mod audit;
+pub mod catalog;
 pub mod error;
 pub mod fact;
 mod format;
+mod gate;
 pub mod options;
 pub mod outcome;
 mod postgres;
+pub mod query;
 pub mod record;
 pub mod rights;
 mod sqlite;
@@ -27,10 +31,11 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
-pub use options::{PostgresOptions, StoreOptions, WriterStats};
+pub use options::{PostgresOptions, ReadLimits, StoreOptions, WriterStats};
 pub use outcome::Outcome;
 pub use postgres::Role;
 pub use postgres::dsn::{Dsn, DsnError};
+pub use query::{ReadAnswer, ReadError, ReadQuery};
 pub use record::{
     Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
     ComputedArchetype, DatedNight, DecisionRow, EventKind, FactsVersion, ManualOverride, NightFacts,

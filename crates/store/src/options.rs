@@ -1,6 +1,9 @@
 //! How a store is opened, and what it says of itself.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::rights::Caller;
 
 use crate::postgres::dsn::Dsn;
 
@@ -24,6 +27,49 @@ pub struct StoreOptions {
     pub call_deadline_ms: u64,
     /// A server has the same file open: copying the write-ahead log back is left to it.
     pub beside_server: bool,
+    /// How much reads on behalf of callers may take.
+    pub reads: ReadLimits,
+}
+
+/// How much reads on behalf of callers may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Greatest number of such reads at a time; they have connections of their own.
+    pub places: usize,
+    /// How many of them may count.
+    pub counting: usize,
+    /// How long a read waits for its place.
+    pub wait_ms: u64,
+    /// How long a read for an anonymous caller may take.
+    pub anonymous_ms: u64,
+    /// How long a read for a user may take.
+    pub user_ms: u64,
+    /// How long a read for the service may take.
+    pub service_ms: u64,
+}
+
+impl ReadLimits {
+    /// Gives the time that a caller's read may take.
+    pub fn time_limit(&self, caller: &Caller) -> Duration {
+        Duration::from_millis(match caller {
+            Caller::Anonymous => self.anonymous_ms,
+            Caller::User(_) => self.user_ms,
+            Caller::Service => self.service_ms,
+        })
+    }
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self {
+            places: 4,
+            counting: 2,
+            wait_ms: 2_000,
+            anonymous_ms: 3_000,
+            user_ms: 8_000,
+            service_ms: 30_000,
+        }
+    }
 }
 
 impl StoreOptions {
@@ -51,6 +97,7 @@ impl Default for StoreOptions {
             gather_micros: 250,
             call_deadline_ms: 10_000,
             beside_server: false,
+            reads: ReadLimits::default(),
         }
     }
 }
@@ -74,6 +121,8 @@ pub struct PostgresOptions {
     pub commit_max_rows: usize,
     /// Greatest number of decisions that wait for the writer.
     pub queue: usize,
+    /// How much reads on behalf of callers may take.
+    pub reads: ReadLimits,
 }
 
 impl PostgresOptions {
@@ -88,6 +137,7 @@ impl PostgresOptions {
             call_deadline_ms: 5_000,
             commit_max_rows: 256,
             queue: 4096,
+            reads: ReadLimits::default(),
         }
     }
 

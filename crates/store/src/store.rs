@@ -8,21 +8,23 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::catalog::{TABLES, Table};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
 use crate::options::{PostgresOptions, StoreOptions, WriterStats};
 use crate::postgres::{PostgresStore, Role};
+use crate::query::plan::Plan;
+use crate::query::{ReadAnswer, ReadError, ReadQuery};
 use crate::record::{
     Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
     ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
     OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
     WithRequests,
 };
-use crate::rights::{Caller, Grade, RightsError};
+use crate::rights::{Caller, Grade, Scope, Verb, exposed, scope};
 use crate::sqlite::SqliteStore;
 
 /// The store. Clones share one writer and the connections.
@@ -378,18 +380,34 @@ impl Store {
         on_backend!(self, store => store.changes_head().await)
     }
 
-    /// Reads the rows of an exposed table that a caller may see, in the order of its key.
+    /// Reads rows of an exposed table that a caller may see.
     ///
     /// # Errors
-    /// [`RightsError::Denied`] without the privilege, [`RightsError::UnknownTable`] for a table that is not exposed.
-    pub async fn rows_as(
-        &self,
-        caller: &Caller,
-        table: &str,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<Map<String, Value>>, RightsError> {
-        on_backend!(self, store => store.rows_as(caller, table, limit, offset).await)
+    /// [`ReadError`]: a table that is not exposed before a privilege that is missing, before what is wrong with a name, an
+    /// operator or a value; [`ReadError::Busy`] and [`ReadError::Timeout`] when the database has too much to do.
+    pub async fn read_as(&self, caller: &Caller, query: &ReadQuery) -> Result<ReadAnswer, ReadError> {
+        let table = exposed(&query.table)?;
+        if *caller == Caller::Anonymous && scope(Grade::Anonymous, table, Verb::Select) == Scope::NoPrivilege
+        {
+            return Err(ReadError::Denied { table });
+        }
+        let plan = Plan::of(query)?;
+        on_backend!(self, store => store.read_as(caller.clone(), plan).await)
+    }
+
+    /// Lists the tables that are exposed to callers.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn exposed_tables(&self) -> Result<Vec<&'static Table>, ReadError> {
+        let Backend::Postgres(store) = &self.backend else { return Ok(TABLES.iter().collect()) };
+        let mut exposed = Vec::with_capacity(TABLES.len());
+        for table in TABLES {
+            if store.shows(table.name).await? {
+                exposed.push(table);
+            }
+        }
+        Ok(exposed)
     }
 
     /// Ranks a caller by the role that their profile gives them now.

@@ -209,14 +209,31 @@ pub struct ErrorBody {
     extra: Map<String, Value>,
 }
 
+/// An error that becomes a response once the request's id is known.
+pub trait Render: Send + Sync {
+    /// Makes the response, and logs what only the log may know.
+    fn render(&self, request_id: &str) -> Response;
+}
+
 /// An error on its way out: the request id is filled in by what surrounds all routes.
 #[derive(Clone)]
-pub struct Pending(std::sync::Arc<ApiError>);
+pub struct Pending(std::sync::Arc<dyn Render>);
 
 impl Pending {
+    /// Takes an error.
+    pub fn of(error: impl Render + 'static) -> Self {
+        Self(std::sync::Arc::new(error))
+    }
+
     /// Makes the response.
     pub fn render(&self, request_id: &str) -> Response {
-        let error = &*self.0;
+        self.0.render(request_id)
+    }
+}
+
+impl Render for ApiError {
+    fn render(&self, request_id: &str) -> Response {
+        let error = self;
         let (status, code, sentence) = error.answer();
         let message = error.to_string();
         match error {
@@ -249,7 +266,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = self.answer().0;
-        response.extensions_mut().insert(Pending(std::sync::Arc::new(self)));
+        response.extensions_mut().insert(Pending::of(self));
         response
     }
 }

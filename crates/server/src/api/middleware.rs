@@ -14,11 +14,18 @@ use super::app::Place;
 use super::error::{ApiError, Pending};
 use super::path;
 use crate::clock::new_id;
+use crate::rest::{self, error::RestError};
 
 const ALLOW_HEADERS: &str =
     "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage";
 const ALLOW_METHODS: &str = "GET, POST, PUT, PATCH, DELETE, OPTIONS";
 const EXPOSE_HEADERS: &str = "x-request-id, retry-after, allow";
+/// What a browser may send below `/rest/v1` besides.
+const ALLOW_REST_HEADERS: &str = "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, \
+     baggage, accept, accept-profile, content-profile, prefer, range, range-unit";
+/// What a browser may see below `/rest/v1`, as PostgREST says it.
+const EXPOSE_REST_HEADERS: &str = "Content-Range, Range-Unit, Content-Location, Content-Type, Content-Encoding, Date, Location, \
+     Server, Transfer-Encoding";
 
 /// The name of the header that carries the request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,23 +39,32 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let arrived = Instant::now();
     let request_id = new_id(app.clock.now()).to_string();
     let route = route_label(request.uri().path());
+    let below_rest = route == path::REST;
+    let refusal = move |error: ApiError| match below_rest {
+        true => RestError::Api(error).into_response(),
+        false => error.into_response(),
+    };
     let method = request.method().clone();
     let is_head = method == Method::HEAD;
     request.extensions_mut().insert(Arrived(arrived));
 
     let mut response = if method == Method::OPTIONS {
-        StatusCode::OK.into_response()
+        let mut response = StatusCode::OK.into_response();
+        if below_rest {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(rest::ALLOW));
+        }
+        response
     } else {
         match app.admit(route) {
             Ok(permit) => {
                 // Held until the answer is there, or given back and taken again by a route that reads a body.
                 let place = Place::of(permit);
                 request.extensions_mut().insert(place.clone());
-                let response = caught(next.run(request)).await;
+                let response = caught(next.run(request), refusal).await;
                 drop(place);
                 response
             }
-            Err(error) => error.into_response(),
+            Err(error) => refusal(error),
         }
     };
     if let Some(error) = response.extensions_mut().remove::<Pending>() {
@@ -57,7 +73,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
             *response.body_mut() = axum::body::Body::empty();
         }
     }
-    add_headers(response.headers_mut(), &request_id);
+    add_headers(response.headers_mut(), &request_id, below_rest);
     let status = response.status();
     note(route, &method, status, arrived);
     tracing::debug!(request.id = %request_id, http.route = route, http.method = %method, http.status = status.as_u16(),
@@ -66,7 +82,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
 }
 
 /// Turns a panic of a route into an error.
-async fn caught(run: impl Future<Output = Response>) -> Response {
+async fn caught(run: impl Future<Output = Response>, refusal: impl FnOnce(ApiError) -> Response) -> Response {
     use std::panic::AssertUnwindSafe;
     let mut run = Box::pin(run);
     let polled = std::future::poll_fn(|context| {
@@ -75,16 +91,18 @@ async fn caught(run: impl Future<Output = Response>) -> Response {
             Err(panic) => std::task::Poll::Ready(Err(panic)),
         }
     });
-    polled
-        .await
-        .unwrap_or_else(|_panic| ApiError::Internal { detail: "a route panicked".into() }.into_response())
+    polled.await.unwrap_or_else(|_panic| refusal(ApiError::Internal { detail: "a route panicked".into() }))
 }
 
-fn add_headers(headers: &mut HeaderMap, request_id: &str) {
+fn add_headers(headers: &mut HeaderMap, request_id: &str, below_rest: bool) {
+    let (allow, expose) = match below_rest {
+        true => (ALLOW_REST_HEADERS, EXPOSE_REST_HEADERS),
+        false => (ALLOW_HEADERS, EXPOSE_HEADERS),
+    };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allow));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(ALLOW_METHODS));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSE_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(expose));
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, value);
     }
@@ -92,6 +110,9 @@ fn add_headers(headers: &mut HeaderMap, request_id: &str) {
 
 /// Names the route for metrics: one of a fixed set, whatever was asked for.
 fn route_label(requested: &str) -> &'static str {
+    if rest::is_below(requested) {
+        return path::REST;
+    }
     path::ALL.into_iter().find(|route| *route == requested).unwrap_or("other")
 }
 
@@ -116,18 +137,22 @@ fn note(route: &'static str, method: &Method, status: StatusCode, arrived: Insta
 fn status_label(status: StatusCode) -> &'static str {
     match status.as_u16() {
         200 => "200",
+        206 => "206",
         400 => "400",
         401 => "401",
         403 => "403",
         404 => "404",
         405 => "405",
+        406 => "406",
         408 => "408",
         409 => "409",
         413 => "413",
         415 => "415",
+        416 => "416",
         429 => "429",
         500 => "500",
         503 => "503",
+        504 => "504",
         _ => "other",
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 
 pub use app::App;
 use error::ApiError;
@@ -43,9 +43,11 @@ pub mod path {
     pub const OPENAPI: &str = "/openapi.json";
     /// The start page.
     pub const START: &str = "/";
+    /// Tables, by PostgREST's contract.
+    pub const REST: &str = crate::rest::ROOT;
     /// All of them, for metric labels.
-    pub const ALL: [&str; 9] =
-        [RECOMMENDATIONS, ARCHETYPE, OUTCOMES, INGEST, LIVE, READY, METRICS, OPENAPI, START];
+    pub const ALL: [&str; 10] =
+        [RECOMMENDATIONS, ARCHETYPE, OUTCOMES, INGEST, LIVE, READY, METRICS, OPENAPI, START, REST];
 }
 
 /// Builds the router with everything that all responses share.
@@ -77,6 +79,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route(path::METRICS, only("GET, HEAD, OPTIONS", get(metrics::get_metrics)))
         .route(path::OPENAPI, only("GET, HEAD, OPTIONS", get(openapi::get_openapi)))
         .route(path::START, only("GET, HEAD, OPTIONS", get(crate::web::start::get_start)))
+        .route(path::REST, any(crate::rest::answer))
+        .route("/rest/v1/", any(crate::rest::answer))
+        .route("/rest/v1/{*path}", any(crate::rest::answer))
         .fallback(async || ApiError::NoSuchRoute)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), middleware::around))
         .with_state(app)

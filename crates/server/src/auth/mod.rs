@@ -25,6 +25,16 @@ pub enum Caller {
     Service,
 }
 
+impl From<Caller> for nudge_store::Caller {
+    fn from(caller: Caller) -> Self {
+        match caller {
+            Caller::Anonymous => Self::Anonymous,
+            Caller::User(user) => Self::User(user),
+            Caller::Service => Self::Service,
+        }
+    }
+}
+
 /// Why a request has no caller. All of them are 401.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {

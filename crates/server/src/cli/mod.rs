@@ -5,6 +5,7 @@ mod audit;
 mod classify;
 mod completions;
 mod config;
+mod db;
 mod demo;
 mod explain;
 mod import;
@@ -12,6 +13,7 @@ mod keys;
 pub mod lines;
 mod output;
 mod recommend;
+mod rls;
 mod serve;
 mod settings;
 mod token;
@@ -58,6 +60,8 @@ enum Command {
     Explain(explain::Args),
     Archetype(archetype::Args),
     Audit(audit::Args),
+    Db(db::Args),
+    Rls(rls::Args),
     Config(config::Args),
     Classify(classify::Args),
     Recommend(recommend::Args),
@@ -107,6 +111,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => asynchronous(explain::run(args, settings()?)),
         Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
+        Command::Db(args) => asynchronous(db::run(args, settings()?)),
+        Command::Rls(args) => asynchronous(rls::run(args, settings()?)),
         Command::Config(args) => config::run(&args, &settings()?).map(|()| done),
         Command::Classify(args) => classify::run(&args, &settings()?.policy),
         Command::Recommend(args) => recommend::run(&args, &settings()?.policy),

@@ -84,7 +84,8 @@ fn there_is_nothing_elsewhere() {
         "/functions/v1/user-archetype%2F",
         "/FUNCTIONS/V1/user-archetype",
         "/../etc/passwd",
-        "/rest/v1/profiles",
+        "/rest",
+        "/rest/v2/profiles",
         "/health",
     ] {
         for method in ["GET", "POST"] {

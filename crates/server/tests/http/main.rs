@@ -19,4 +19,5 @@ mod outcomes;
 mod postgres;
 mod recommendations;
 mod recorder;
+mod rest;
 mod support;

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 26] = [
     &["demo"],
     &["serve"],
     &["keys"],
@@ -16,6 +16,14 @@ const COMMANDS: [&[&str]; 18] = [
     &["archetype", "reset"],
     &["audit"],
     &["audit", "verify"],
+    &["db"],
+    &["db", "push"],
+    &["db", "status"],
+    &["db", "diff"],
+    &["db", "dump"],
+    &["db", "restore"],
+    &["rls"],
+    &["rls", "verify"],
     &["config"],
     &["classify"],
     &["recommend"],
@@ -51,8 +59,9 @@ fn the_help_of_every_command_is_what_was_agreed() {
 fn every_command_shows_examples_or_leads_to_them() {
     for command in COMMANDS {
         let text = help(command);
-        // Below a group the group has the examples; the group `audit` has one command, which has them.
-        let leads = command.len() == 2 && command[0] == "archetype" || *command == ["audit"];
+        // Below `archetype` the group has the examples; other groups have commands that have them.
+        let leads =
+            command.len() == 2 && command[0] == "archetype" || matches!(command, ["audit" | "db" | "rls"]);
         let shows = text.contains("Examples:") || text.contains("Start here:");
         assert!(shows || leads, "nudge {} --help:\n{text}", command.join(" "));
     }

@@ -17,6 +17,8 @@ pub struct Promises {
     pub outcomes: Vec<(String, &'static str)>,
     /// Answers that should not have been.
     pub wrong: Vec<String>,
+    /// Connections that broke while that was no fault.
+    pub broken: usize,
 }
 
 impl Promises {
@@ -58,6 +60,8 @@ struct Shared {
     /// Set before the server is killed or asked to stop: from then on a broken connection is no fault.
     ending: AtomicBool,
     stop: AtomicBool,
+    /// Whether a client whose connection broke makes another one.
+    connects_again: bool,
     promises: Mutex<Promises>,
     answers: mpsc::Sender<()>,
 }
@@ -76,6 +80,10 @@ pub struct Askers {
 }
 
 impl Askers {
+    pub fn new(questions: Vec<Question>, user: (String, String)) -> Self {
+        Self { questions, user }
+    }
+
     pub fn of(folder: &Folder) -> Self {
         let questions = Question::all(&folder.database());
         let user = questions[0].user.clone();
@@ -87,14 +95,24 @@ impl Askers {
 impl Load {
     /// Starts clients, each with a connection and a seed of its own.
     pub fn start(server: &Server, folder: &Folder, askers: &Askers, clients: u64, seed: u64) -> Self {
+        Self::begin(&server.url, Keys::of(folder), askers, clients, seed, false)
+    }
+
+    /// Starts clients of what stands behind an address, who connect again when a connection breaks.
+    pub fn start_at(url: &str, keys: Keys, askers: &Askers, clients: u64, seed: u64) -> Self {
+        Self::begin(url, keys, askers, clients, seed, true)
+    }
+
+    fn begin(url: &str, keys: Keys, askers: &Askers, clients: u64, seed: u64, connects_again: bool) -> Self {
         let (sender, answers) = mpsc::channel();
         let shared = Arc::new(Shared {
-            url: server.url.clone(),
+            url: url.to_owned(),
             questions: askers.questions.clone(),
-            keys: Keys::of(folder),
+            keys,
             user: askers.user.clone(),
             ending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            connects_again,
             promises: Mutex::default(),
             answers: sender,
         });
@@ -122,6 +140,11 @@ impl Load {
         self.shared.ending.store(true, Ordering::SeqCst);
     }
 
+    /// Says that what ended has been noticed: from now on a broken connection is a fault again.
+    pub fn server_is_gone(&self) {
+        self.shared.ending.store(false, Ordering::SeqCst);
+    }
+
     /// Lets the clients finish and gives what they were promised.
     pub fn finish(self) -> Promises {
         self.shared.stop.store(true, Ordering::SeqCst);
@@ -134,14 +157,18 @@ impl Load {
 
 impl Shared {
     fn ask(&self, mut random: Random) {
-        let client = Client::new(&self.url);
+        let mut client = Client::new(&self.url);
         while !self.stop.load(Ordering::SeqCst) {
-            if let Err(error) = self.one(&client, &mut random) {
-                if !self.ending.load(Ordering::SeqCst) {
-                    self.wrong(format!("a connection broke: {error}"));
-                }
+            let Err(error) = self.one(&client, &mut random) else { continue };
+            if self.ending.load(Ordering::SeqCst) {
+                self.promises.lock().unwrap().broken += 1;
+            } else {
+                self.wrong(format!("a connection broke: {error}"));
+            }
+            if !self.connects_again {
                 return;
             }
+            client = Client::new(&self.url);
         }
     }
 
@@ -165,6 +192,11 @@ impl Shared {
             _ => &self.keys.service,
         };
         let answer = client.get(&question.path(), Some(key))?;
+        if answer.status == 502 && self.ending.load(Ordering::SeqCst) {
+            // How a proxy says that the connection behind it broke.
+            self.promises.lock().unwrap().broken += 1;
+            return Ok(());
+        }
         if answer.status != 200 {
             self.wrong(format!("{} to {}: {}", answer.status, question.path(), answer.text));
             return Ok(());
@@ -215,6 +247,7 @@ impl Shared {
             200 if told => self.promises.lock().unwrap().outcomes.push(outcome),
             // The database is away: nothing was promised.
             503 => {}
+            502 if self.ending.load(Ordering::SeqCst) => self.promises.lock().unwrap().broken += 1,
             _ => self.wrong(format!("{status} to an outcome of {}: {text}", outcome.0)),
         }
     }

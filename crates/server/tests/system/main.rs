@@ -7,11 +7,11 @@ mod archetype;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
-#[path = "../../../store/tests/shared/cluster.rs"]
-#[expect(dead_code, reason = "the tests of several crates share it")]
 mod cluster;
 #[cfg(test)]
 mod command_line;
+#[cfg(test)]
+mod db;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
@@ -29,9 +29,15 @@ mod load;
 #[cfg(test)]
 mod neighbours;
 #[cfg(test)]
+#[path = "../../../store/tests/shared/cluster.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod own_cluster;
+#[cfg(test)]
 #[path = "../../../store/tests/shared/postgres.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]
 mod postgres;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

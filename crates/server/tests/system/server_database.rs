@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::cluster::Cluster;
+use crate::own_cluster::Cluster;
 use crate::postgres::{OWNER, TestDatabase, server_url};
 use crate::support::{Folder, Keys, Question, Random, Server, eventually, finish};
 
@@ -21,14 +21,14 @@ const CLIENTS: u64 = 6;
 const THOUGHT: Duration = Duration::from_millis(15);
 
 /// A database, and a folder for the program beside it.
-struct Site {
+pub struct Site {
     folder: Folder,
-    database: TestDatabase,
+    pub database: TestDatabase,
     runtime: Runtime,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let runtime = runtime();
         let database = runtime.block_on(TestDatabase::new());
         Self { folder: Folder::new(), database, runtime }
@@ -51,12 +51,12 @@ impl Site {
         ran
     }
 
-    fn start(&self, args: &[&str]) -> Server {
+    pub fn start(&self, args: &[&str]) -> Server {
         self.folder.start_command(self.command(args).args(["--port", "0"]))
     }
 
     /// Gives the first column of every row as text.
-    fn texts(&self, sql: &str) -> Vec<String> {
+    pub fn texts(&self, sql: &str) -> Vec<String> {
         let messages =
             self.runtime.block_on(async { self.database.owner().await.simple_query(sql).await }).unwrap();
         messages
@@ -68,11 +68,11 @@ impl Site {
             .collect()
     }
 
-    fn number(&self, sql: &str) -> i64 {
+    pub fn number(&self, sql: &str) -> i64 {
         self.texts(sql)[0].parse().unwrap()
     }
 
-    fn questions(&self) -> Vec<Question> {
+    pub fn questions(&self) -> Vec<Question> {
         let sql = "SELECT concat_ws(' ', m.user_id, n.held_by, n.lease_id, n.night) FROM lease_nights AS n
           JOIN lease_members AS m ON m.lease_id = n.lease_id AND m.user_id <> n.held_by
           WHERE n.night > current_date + 2 AND n.night < current_date + 40";

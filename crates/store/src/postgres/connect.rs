@@ -94,6 +94,27 @@ impl Connector {
         Ok(Arc::new(connector))
     }
 
+    /// Opens one connection as it comes, for work that an operator waits for, and drives it.
+    ///
+    /// # Errors
+    /// [`StoreError::Connect`] that says what each server answered.
+    pub(super) async fn alone(dsn: Dsn) -> Result<Client, StoreError> {
+        // Nothing here depends on whether a pooler is in between: there is no need to find out.
+        let dsn = Dsn { pooler: Some(false), ..dsn };
+        let database = dsn.to_string();
+        let connector = Self::start(dsn, Duration::ZERO).await?;
+        let (client, driver) = connector
+            .connect()
+            .await
+            .map_err(|failure| StoreError::Connect { database, detail: failure.to_string() })?;
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(error = describe(&error), "store.connection_ended");
+            }
+        });
+        Ok(client)
+    }
+
     /// Opens a connection and sets it up.
     ///
     /// # Errors

@@ -17,11 +17,14 @@ mod decision;
 pub(crate) mod dsn;
 mod fact;
 mod lanes;
+mod libpq;
 mod month;
 mod night;
 mod outcome;
 mod person;
 mod pool;
+mod query;
+mod reads;
 mod rights;
 mod run;
 mod schema;
@@ -38,27 +41,35 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactTable, FactsApplied};
 use crate::options::{PostgresOptions, WriterStats};
+use crate::query::plan::Plan;
+use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
     Actor, Announced, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed,
     ComputedArchetype, DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError,
     OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
     WithRequests,
 };
-use crate::rights::{Caller, Grade, RightsError};
+use crate::rights::{Caller, Grade};
 use connect::Connector;
 use convert::unavailable;
+use dsn::Dsn;
 use lanes::Lanes;
 use pool::{Pool, in_transaction};
+use reads::Reads;
 pub use schema::Role;
 use source::KnownSources;
 use writer::Writer;
+
+/// Opens one connection as it comes; see [`crate::admin`].
+pub(crate) async fn connect_alone(dsn: Dsn) -> Result<tokio_postgres::Client, StoreError> {
+    Connector::alone(dsn).await
+}
 
 /// How much longer than the server's own timeout an answer is waited for, before the connection counts as dead.
 const GRACE: Duration = Duration::from_secs(2);
@@ -73,6 +84,7 @@ struct Inner {
     database: String,
     lanes: Lanes,
     pool: Pool,
+    reads: Reads,
     writer: Writer,
     sources: KnownSources,
 }
@@ -102,7 +114,8 @@ impl PostgresStore {
         }
         let writer =
             Writer::start(pool(options.writers), options.writers, options.queue, options.commit_max_rows);
-        let inner = Inner { database, lanes, pool: calls, writer, sources: KnownSources::default() };
+        let reads = Reads::new(&connector, options.reads);
+        let inner = Inner { database, lanes, pool: calls, reads, writer, sources: KnownSources::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -133,6 +146,7 @@ impl PostgresStore {
     pub(crate) async fn close(&self) {
         self.inner.writer.close().await;
         self.inner.pool.close();
+        self.inner.reads.close();
         self.inner.lanes.close();
     }
 
@@ -364,15 +378,19 @@ impl PostgresStore {
         change::head(&self.inner.lanes).await
     }
 
-    pub(crate) async fn rows_as(
-        &self,
-        caller: &Caller,
-        table: &str,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<Map<String, Value>>, RightsError> {
-        let sources = self.inner.sources.get(&self.inner.lanes).await?;
-        rights::rows(&self.inner.lanes, &self.inner.pool, sources, caller, table, (limit, offset)).await
+    pub(crate) async fn read_as(&self, caller: Caller, plan: Plan) -> Result<ReadAnswer, ReadError> {
+        let inner = &self.inner;
+        if !self.shows(plan.table.name).await? {
+            return Err(ReadError::unknown_table(plan.table.name));
+        }
+        let grade = rights::grade(&inner.lanes, &caller).await?;
+        reads::read(inner, caller, grade, plan).await
+    }
+
+    /// Says whether a table is ours to show: the app's own tables are not.
+    pub(crate) async fn shows(&self, table: &str) -> Result<bool, StoreError> {
+        let Ok(fact) = table.parse::<FactTable>() else { return Ok(true) };
+        Ok(self.inner.sources.get(&self.inner.lanes).await?.is_own(fact))
     }
 
     pub(crate) async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {

@@ -228,7 +228,7 @@ pub(super) struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    fn session(&self) -> Result<&Session, StoreError> {
+    pub(super) fn session(&self) -> Result<&Session, StoreError> {
         self.owned.as_ref().map(|owned| &owned.session).ok_or_else(|| unavailable("the connection was lost"))
     }
 
@@ -247,7 +247,8 @@ impl Connection<'_> {
         Ok(result)
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, StoreError> {
+    /// Waits for an answer, and not for ever.
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let deadline = self.pool.deadline;
         let late = |_| unavailable(format!("no answer within {} ms", deadline.as_millis()));
         tokio::time::timeout(deadline, work).await.map_err(late)

@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::convert::{Doing, get, statements, store_error, unavailable};
 use super::pool::Pool;
+use crate::admin::newest_known;
 use crate::error::StoreError;
 
 statements! {
@@ -12,7 +13,7 @@ statements! {
 }
 
 /// The version that this program works with.
-pub(super) const KNOWN: i64 = 20_261_101_000_300;
+pub(super) const KNOWN: i64 = newest_known();
 
 /// The role that the store is logged in as.
 #[derive(Debug, Clone, PartialEq, Eq)]

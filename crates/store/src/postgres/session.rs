@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, OnceCell};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
 use super::convert::Statement;
@@ -58,6 +58,16 @@ impl Session {
                 self.client.query_typed(statement.sql, &typed).await
             }
         }
+    }
+
+    /// Runs a statement that is made for one use: text, values and their types go out together, so that nothing has to
+    /// come back before the next one may follow.
+    pub(super) async fn ask(
+        &self,
+        sql: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        self.client.query_typed(sql, values).await
     }
 
     /// Runs a statement and counts the rows that it changed.

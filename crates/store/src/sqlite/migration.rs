@@ -39,19 +39,25 @@ const HISTORY_EXISTS: &str =
 statements! {
     NEWEST = "SELECT coalesce(max(version), 0) FROM nudge_schema_migrations";
     APPLIED = "SELECT 1 FROM nudge_schema_migrations WHERE version = ?1";
+    ALL = "SELECT version, name FROM nudge_schema_migrations ORDER BY version";
     NOTE = "INSERT INTO nudge_schema_migrations (version, name, statements) VALUES (?1, ?2, ?3)";
+}
+
+/// Gives version and name of every migration, oldest first.
+pub(crate) fn known() -> impl Iterator<Item = (i64, &'static str)> {
+    MIGRATIONS.iter().map(|(version, name, _)| (*version, *name))
 }
 
 /// The table that errors name.
 const TABLE: &str = "nudge_schema_migrations";
 
 /// Gives the version that this program brings a database to.
-pub(super) fn newest_known() -> i64 {
+pub(crate) fn newest_known() -> i64 {
     MIGRATIONS.last().map_or(0, |(version, ..)| *version)
 }
 
 /// Reads the version of a database; 0 for an empty one.
-pub(super) fn version(conn: &Connection) -> Result<i64, StoreError> {
+pub(crate) fn version(conn: &Connection) -> Result<i64, StoreError> {
     let exists = conn.prepare_cached(HISTORY_EXISTS).and_then(|mut s| s.exists([])).within(TABLE)?;
     if !exists {
         return Ok(0);
@@ -59,11 +65,21 @@ pub(super) fn version(conn: &Connection) -> Result<i64, StoreError> {
     conn.prepare_cached(NEWEST).and_then(|mut s| s.query_row([], |row| row.get(0))).within(TABLE)
 }
 
+/// Lists version and name of what has run, oldest first.
+pub(crate) fn applied(conn: &Connection) -> Result<Vec<(i64, String)>, StoreError> {
+    if version(conn)? == 0 {
+        return Ok(Vec::new());
+    }
+    let mut statement = conn.prepare_cached(ALL).within(TABLE)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).within(TABLE)?;
+    rows.collect::<Result<_, _>>().within(TABLE)
+}
+
 /// Applies what is missing, in one transaction. Reads first, so that an up-to-date file needs no lock.
 ///
 /// # Errors
 /// [`StoreError::NewerSchema`] when the file comes from a newer program; nothing is changed then.
-pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let check = |found: i64| {
         let known = newest_known();
         if found > known {

@@ -1,6 +1,7 @@
 //! The SQLite backend: one file in WAL mode, a pool of readers, one writer.
 //!
-//! Where next: `writer.rs` for how writes become durable, `pool.rs` for reads, `person.rs` and `night.rs` for what one
+//! Where next: `writer.rs` for how writes become durable, `pool.rs` for reads, `reads.rs` for those on behalf of
+//! callers, `person.rs` and `night.rs` for what one
 //! recommendation needs, `migration.rs` for the schema.
 
 mod archetype;
@@ -12,11 +13,14 @@ mod convert;
 mod decision;
 mod decision_index;
 mod fact;
-mod migration;
+mod function;
+pub(crate) mod migration;
 mod night;
 mod outcome;
 mod person;
 mod pool;
+mod query;
+mod reads;
 mod rights;
 mod run;
 #[cfg(test)]
@@ -29,20 +33,22 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use nudge_engine::{Archetype, EntityId, UserId};
 use rusqlite::Connection;
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
 use crate::options::{StoreOptions, WriterStats};
+use crate::query::plan::Plan;
+use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, AuditReport, Changed, ComputedArchetype,
     DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
     OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
-use crate::rights::{Caller, Grade, RightsError};
+use crate::rights::{Caller, Grade};
 use pool::Pool;
+use reads::Reads;
 use writer::Writer;
 
 /// The store on SQLite; its methods are those of [`crate::Store`]. Clones share one writer and one pool of readers.
@@ -53,6 +59,7 @@ pub(crate) struct SqliteStore {
 
 struct Inner {
     pool: Pool,
+    reads: Arc<Reads>,
     writer: Writer,
 }
 
@@ -69,7 +76,8 @@ impl SqliteStore {
     fn open_with(options: StoreOptions, create: bool) -> Result<Self, StoreError> {
         let conn = connection::set_up(&options, create)?;
         let writer = Writer::start(conn, options.clone())?;
-        Ok(Self { inner: Arc::new(Inner { pool: Pool::new(options), writer }) })
+        let reads = Arc::new(Reads::new(options.clone()));
+        Ok(Self { inner: Arc::new(Inner { pool: Pool::new(options), reads, writer }) })
     }
 
     pub(crate) fn path(&self) -> &std::path::Path {
@@ -91,6 +99,7 @@ impl SqliteStore {
     pub(crate) async fn close(&self) {
         let thread = self.inner.writer.close().await;
         self.inner.pool.close();
+        self.inner.reads.close();
         if let Some(thread) = thread {
             let joined = tokio::task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -251,15 +260,8 @@ impl SqliteStore {
         self.inner.pool.read(change::head)
     }
 
-    pub(crate) async fn rows_as(
-        &self,
-        caller: &Caller,
-        table: &str,
-        limit: usize,
-        offset: usize,
-    ) -> Result<Vec<Map<String, Value>>, RightsError> {
-        let (caller, table) = (caller.clone(), table.to_owned());
-        self.read_at_length(move |conn| rights::rows(conn, &caller, &table, limit, offset)).await
+    pub(crate) async fn read_as(&self, caller: Caller, plan: Plan) -> Result<ReadAnswer, ReadError> {
+        Arc::clone(&self.inner.reads).read(caller, plan).await
     }
 
     pub(crate) async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {

@@ -20,17 +20,80 @@ fn every_statement_can_be_prepared() {
         outcome::STATEMENTS,
         person::STATEMENTS,
         pool::STATEMENTS,
+        reads::STATEMENTS,
         run::STATEMENTS,
         writer::STATEMENTS,
     ];
-    let statements = modules.into_iter().flatten().copied().chain(rights::statements());
     let mut count = 0;
-    for (name, sql) in statements {
+    for (name, sql) in modules.into_iter().flatten().copied() {
         conn.prepare(sql).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!sql.contains('*') || sql.contains("count(*)"), "{name}");
         count += 1;
     }
     assert!(count > 60, "{count}");
+}
+
+#[test]
+fn the_catalogue_is_the_schema() {
+    use crate::catalog::{ColumnType, TABLES};
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
+    let conn = connection::set_up(&options, true).unwrap();
+    let names = |sql: &str| -> Vec<String> {
+        let mut statement = conn.prepare(sql).unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let tables = names(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'nudge_%'
+          AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    );
+    let mut known: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    known.sort_unstable();
+    assert_eq!(tables, known);
+    assert!(crate::rights::exposed_tables().eq(TABLES.iter().map(|table| table.name)));
+    for table in TABLES {
+        // `seq` is this engine's own.
+        let sql = format!(
+            "SELECT name, type, \"notnull\", pk FROM pragma_table_info('{}') WHERE name <> 'seq' ORDER BY name",
+            table.name
+        );
+        let mut statement = conn.prepare(&sql).unwrap();
+        let found = statement.query_map([], |row| {
+            let line = format!(
+                "{} {} {}",
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, bool>(2)?
+            );
+            Ok((line, row.get::<_, bool>(3)?))
+        });
+        let found: Vec<(String, bool)> = found.unwrap().collect::<Result<_, _>>().unwrap();
+        let mut expected: Vec<String> = table
+            .columns
+            .iter()
+            .map(|column| {
+                let stored = match column.column_type {
+                    ColumnType::Integer | ColumnType::BigInt | ColumnType::Boolean => "INTEGER",
+                    ColumnType::Numeric { .. } | ColumnType::Double => "REAL",
+                    _ => "TEXT",
+                };
+                format!("{} {stored} {}", column.name, !column.nullable)
+            })
+            .collect();
+        expected.sort_unstable();
+        let lines: Vec<_> = found.iter().map(|(line, _)| line.clone()).collect();
+        assert_eq!(lines, expected, "{}", table.name);
+        for (line, _) in found.iter().filter(|(_, key)| *key) {
+            assert!(
+                table.key.iter().any(|name| line.starts_with(&format!("{name} "))),
+                "{} {line}",
+                table.name
+            );
+        }
+        if let Some(own) = rights::own(table.name) {
+            conn.prepare(&format!("SELECT 1 FROM {} WHERE {own}", table.name)).unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,7 @@ mod outcome;
 mod pooler;
 #[path = "../shared/postgres.rs"]
 mod postgres;
+mod reads;
 mod rights;
 mod story;
 mod support;

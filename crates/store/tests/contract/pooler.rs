@@ -98,9 +98,10 @@ async fn many_callers_share_the_few_connections_of_a_pooler() {
                 store.record_decision(decision(n, Some(&me), Crash)).await.unwrap();
                 assert_eq!(store.leases_of(&user(&me)).await.unwrap(), [entity("home")]);
                 let caller = Caller::User(user(&me));
-                let rows = store.rows_as(&caller, "profiles", 10, 0).await.unwrap();
-                assert_eq!(rows.len(), 1);
-                assert_eq!(rows[0]["id"], me.as_str());
+                let query = ReadQuery { table: "profiles".into(), ..ReadQuery::default() };
+                let answer = store.read_as(&caller, &query).await.unwrap();
+                let rows: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+                assert_eq!((answer.rows, &rows[0]["id"]), (1, &me.as_str().into()));
                 let stored = store.decision(id(n)).await.unwrap().unwrap();
                 assert_eq!(stored.row.user_id, Some(user(&me)));
             })

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use nudge_engine::{Archetype, TransactionType};
+use nudge_store::query::*;
 use nudge_store::rights::{exposed_tables, scope};
 use nudge_store::*;
 
@@ -114,11 +115,19 @@ async fn populated(engine: Engine) -> Fixture {
     f
 }
 
+fn all_of(table: &str) -> ReadQuery {
+    ReadQuery { table: table.to_owned(), ..ReadQuery::default() }
+}
+
+async fn rows(f: &Fixture, caller: &Caller, query: &ReadQuery) -> Vec<serde_json::Value> {
+    let answer = f.store.read_as(caller, query).await.unwrap();
+    let rows: Vec<_> = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(answer.rows, rows.len() as u64);
+    rows
+}
+
 async fn each_caller_reads_the_rows_of_the_matrix(engine: Engine) {
     let f = populated(engine).await;
-    let count = async |caller: &Caller, table: &str| {
-        f.store.rows_as(caller, table, 100, 0).await.map(|rows| rows.len())
-    };
     // Table, rows of ann, all rows.
     for (table, own, all) in [
         ("user_archetypes", 1, 2),
@@ -133,16 +142,47 @@ async fn each_caller_reads_the_rows_of_the_matrix(engine: Engine) {
         ("lease_nights", 1, 2),
         ("date_change_requests", 2, 3),
     ] {
-        let anonymous = count(&Caller::Anonymous, table).await;
-        assert!(matches!(anonymous, Err(RightsError::Denied { table: denied }) if denied == table));
-        assert_eq!(count(&Caller::User(user("ann")), table).await.unwrap(), own, "{table}");
-        assert_eq!(count(&Caller::User(user("stranger")), table).await.unwrap(), 0, "{table}");
-        assert_eq!(count(&Caller::User(user("root")), table).await.unwrap(), all, "{table}");
-        assert_eq!(count(&Caller::Service, table).await.unwrap(), all, "{table}");
-        assert_eq!(f.store.rows_as(&Caller::Service, table, 1, 1).await.unwrap().len(), (all - 1).min(1));
+        let query = all_of(table);
+        let anonymous = f.store.read_as(&Caller::Anonymous, &query).await;
+        assert!(matches!(anonymous, Err(ReadError::Denied { table: denied }) if denied == table));
+        for (caller, expected) in [
+            (Caller::User(user("ann")), own),
+            (Caller::User(user("stranger")), 0),
+            (Caller::User(user("root")), all),
+            (Caller::Service, all),
+        ] {
+            assert_eq!(rows(&f, &caller, &query).await.len(), expected, "{table} {caller:?}");
+            let counted = ReadQuery { count: Some(Count::Exact), shape: Shape::Nothing, ..query.clone() };
+            let answer = f.store.read_as(&caller, &counted).await.unwrap();
+            assert_eq!((answer.rows, answer.total), (expected as u64, Some(expected as u64)), "{table}");
+            assert_eq!(answer.body, b"");
+        }
+        let second = ReadQuery { limit: Some(1), offset: 1, ..query };
+        assert_eq!(rows(&f, &Caller::Service, &second).await.len(), (all - 1).min(1));
     }
-    for hidden in ["nudge_stale_users", "sqlite_schema", "profiles; DROP TABLE profiles"] {
-        assert!(matches!(count(&Caller::Service, hidden).await, Err(RightsError::UnknownTable { .. })));
+    for hidden in ["nudge_stale_users", "sqlite_schema", "profiles; DROP TABLE profiles", ""] {
+        for caller in [Caller::Anonymous, Caller::Service] {
+            let answer = f.store.read_as(&caller, &all_of(hidden)).await;
+            assert!(matches!(answer, Err(ReadError::UnknownTable { .. })), "{hidden}");
+        }
+    }
+}
+
+async fn no_filter_widens_what_a_caller_sees(engine: Engine) {
+    let f = populated(engine).await;
+    let test = |column: &str, test: Test, negated| Filter::Test {
+        field: Field { column: column.into(), path: vec![] },
+        negated,
+        test,
+    };
+    let theirs = test("user_id", Test::Compare(Comparison::Equal, None, "bob".into()), false);
+    let anybody = test("user_id", Test::Is(Is::Null), true);
+    let either = Filter::Tree { negated: false, all: false, filters: vec![theirs.clone(), anybody.clone()] };
+    let neither = Filter::Tree { negated: true, all: true, filters: vec![] };
+    let ann = Caller::User(user("ann"));
+    for (filter, expected) in [(theirs, 0), (anybody, 1), (either, 1), (neither, 0)] {
+        let query = ReadQuery { filters: vec![filter], ..all_of("recommendation_logs") };
+        assert_eq!(rows(&f, &ann, &query).await.len(), expected, "{query:?}");
     }
 }
 
@@ -151,23 +191,39 @@ async fn a_demoted_admin_loses_the_rank_at_once(engine: Engine) {
     let root = Caller::User(user("root"));
     assert_eq!(f.store.grade(&root).await.unwrap(), Grade::Admin);
     f.facts([profile("root", Some(ProfileRole::Member), None)]).await;
-    assert_eq!(f.store.rows_as(&root, "profiles", 100, 0).await.unwrap().len(), 1);
+    assert_eq!(rows(&f, &root, &all_of("profiles")).await.len(), 1);
 }
 
-async fn values_have_their_json_types(engine: Engine) {
+async fn rows_are_printed_as_postgresql_prints_them(engine: Engine) {
     let f = populated(engine).await;
-    let row = f.store.rows_as(&Caller::User(user("ann")), "user_archetypes", 1, 0).await.unwrap().remove(0);
+    let answer = f.store.read_as(&Caller::User(user("ann")), &all_of("lease_nights")).await.unwrap();
+    assert_eq!(
+        String::from_utf8(answer.body).unwrap(),
+        r#"[{"lease_id":"ann-home","night":"2026-03-15","held_by":"ann","base_price":149.99,"market_demand":1.2345}]"#
+    );
+    let row = rows(&f, &Caller::User(user("ann")), &all_of("user_archetypes")).await.remove(0);
     assert_eq!(row["is_manual_override"], true);
-    assert_eq!(row["confidence"].as_f64(), Some(1.0));
     assert_eq!(row["reasoning"][0], "because");
     assert_eq!(row["override_expires_at"], serde_json::Value::Null);
-    let night = f.store.rows_as(&Caller::Service, "lease_nights", 1, 0).await.unwrap().remove(0);
-    assert_eq!(night["base_price"], 149.99);
-    assert_eq!(night["market_demand"], 1.2345);
+    let query = ReadQuery { shape: Shape::Csv, ..all_of("recommendation_events") };
+    let answer = f.store.read_as(&Caller::User(user("ann")), &query).await.unwrap();
+    assert_eq!(
+        String::from_utf8(answer.body).unwrap(),
+        format!(
+            "user_id,recommendation_id,event,occurrence,transaction_type,payload,occurred_at,recorded_at\n\
+             ann,{},viewed,@,,\"{{\"\"source\"\": \"\"api\"\"}}\",\"2026-03-01 13:00:00+00\",\"2026-03-01 13:00:00+00\"",
+            id(1)
+        )
+    );
+    let confidence = r#""confidence":1.00,"#;
+    let answer = f.store.read_as(&Caller::User(user("ann")), &all_of("user_archetypes")).await.unwrap();
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(text.contains(confidence) && text.contains(r#""updated_at":"2026-03-01T13:00:00"#), "{text}");
 }
 
 on_both!(
     each_caller_reads_the_rows_of_the_matrix,
     a_demoted_admin_loses_the_rank_at_once,
-    values_have_their_json_types,
+    no_filter_widens_what_a_caller_sees,
+    rows_are_printed_as_postgresql_prints_them,
 );

@@ -267,13 +267,10 @@ async fn a_view_over_another_table_is_mapped_though_ours_is_there() {
 /// An app's table that belongs to somebody else.
 async fn of_another_owner(sql: &str) -> (Database, String) {
     let database = Database::empty().await;
-    let owner = database.owner().await;
-    let app = format!("{}_app", database.name);
-    owner.run(&format!("CREATE ROLE {app}")).await;
-    owner.run(&format!("GRANT {app} TO {}; GRANT CREATE ON SCHEMA public TO {app}", database.owner)).await;
     let superuser = database.superuser().await;
+    let app = format!("{}_app", database.name);
+    superuser.run(&format!("CREATE ROLE {app}; GRANT CREATE ON SCHEMA public TO {app}")).await;
     superuser.run(&format!("SET ROLE {app}; {}", sql.replace("OWNER", &database.owner))).await;
-    superuser.run(&format!("RESET ROLE; REVOKE {app} FROM {}", database.owner)).await;
     database.migrate().await;
     (database, app)
 }

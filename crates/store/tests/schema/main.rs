@@ -11,6 +11,7 @@
     reason = "a helper of a test may stop it, and plans are printed for whoever wants to see them"
 )]
 
+mod admin;
 mod audit;
 mod catalogue;
 mod facts;

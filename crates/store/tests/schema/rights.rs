@@ -243,10 +243,10 @@ async fn row_level_security_is_on_everywhere_and_forced_nowhere() {
 async fn a_login_that_inherits_the_roles_works_as_the_service_without_set_role() {
     let database = Database::migrated().await;
     populate(&database).await;
-    let owner = database.owner().await;
     let login = format!("{}_service", database.name);
-    owner.run(&format!("CREATE ROLE {login} LOGIN PASSWORD 'x' INHERIT")).await;
-    owner.run(&format!("GRANT anon, authenticated, service_role TO {login}")).await;
+    let superuser = database.superuser().await;
+    superuser.run(&format!("CREATE ROLE {login} LOGIN PASSWORD 'x' INHERIT")).await;
+    superuser.run(&format!("GRANT anon, authenticated, service_role TO {login}")).await;
     {
         let service = database.user(&login).await;
         for table in EXPOSED {
@@ -273,7 +273,7 @@ async fn a_login_that_inherits_the_roles_works_as_the_service_without_set_role()
         let behind_the_parent = service.refused("SELECT 1 FROM nudge.recommendation_logs_2026_11").await;
         assert_eq!(behind_the_parent.code, SqlState::INSUFFICIENT_PRIVILEGE);
     }
-    owner.run(&format!("DROP ROLE {login}")).await;
+    superuser.run(&format!("DROP ROLE {login}")).await;
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub const PARTITIONED: [&str; 3] = ["recommendation_logs", "recommendation_event
 #[derive(Clone)]
 pub struct Server {
     pub superuser: Config,
+    /// Whether the callers' roles are made for new owners, as whoever runs a cluster of many databases does.
+    shared: bool,
 }
 
 impl Server {
@@ -43,7 +45,8 @@ impl Server {
                  rubbish. To make one: export NUDGE_TEST_POSTGRES=$(scripts/postgres start /tmp/nudge-postgres 55432)"
             )
         };
-        Self { superuser: url.parse().expect("NUDGE_TEST_POSTGRES is a connection string") }
+        let superuser = url.parse().expect("NUDGE_TEST_POSTGRES is a connection string");
+        Self { superuser, shared: true }
     }
 
     /// Makes an empty database and its owner, who may create roles but is no superuser.
@@ -62,6 +65,12 @@ impl Server {
         superuser.run(&format!("DROP ROLE IF EXISTS {0}", database.name)).await;
         superuser.run(&format!("CREATE ROLE {0} LOGIN PASSWORD 'x' {owner}", database.name)).await;
         superuser.run(&format!("CREATE DATABASE {0} OWNER {0} {options}", database.name)).await;
+        if self.shared {
+            let inherit = if superuser.version().await >= 16 { "WITH INHERIT TRUE, SET TRUE" } else { "" };
+            callers_roles(&superuser).await;
+            let members = format!("GRANT anon, authenticated, service_role TO {} {inherit}", database.name);
+            superuser.run(&members).await;
+        }
         database
     }
 }
@@ -85,7 +94,7 @@ impl Cluster {
             .unwrap();
         assert!(started.status.success(), "{started:?}");
         let url = String::from_utf8(started.stdout).unwrap();
-        Self { folder, server: Server { superuser: url.trim().parse().unwrap() } }
+        Self { folder, server: Server { superuser: url.trim().parse().unwrap(), shared: false } }
     }
 }
 
@@ -122,7 +131,7 @@ pub fn migrations() -> Vec<PathBuf> {
     files
 }
 
-/// Makes the callers' roles as the first migration does, for tests that name them before.
+/// Makes the callers' roles as the first migration does.
 pub async fn callers_roles(owner: &Client) {
     let platform = std::fs::read_to_string(&migrations()[0]).unwrap();
     let (begin, end) = (platform.find("DO $roles$").unwrap(), platform.rfind("$roles$;").unwrap());
@@ -186,6 +195,23 @@ impl Database {
         connect(&self.config(Some(name))).await
     }
 
+    /// The connection string of the owner.
+    pub fn url(&self) -> String {
+        let config = self.config(None);
+        let host = match config.get_hosts().first() {
+            Some(Host::Tcp(host)) => host.clone(),
+            Some(Host::Unix(path)) => path.to_string_lossy().replace('/', "%2F"),
+            None => "127.0.0.1".to_owned(),
+        };
+        let port = config.get_ports().first().unwrap_or(&5432);
+        format!("postgres://{}:x@{host}:{port}/{}", self.owner, self.name)
+    }
+
+    /// The connection by which the owner looks after it.
+    pub async fn server(&self) -> nudge_store::admin::Server {
+        nudge_store::admin::Server::connect(self.url().parse().unwrap()).await.unwrap()
+    }
+
     /// Runs `psql` as the owner, without anybody's start-up file.
     pub fn psql(&self, arguments: &[&str]) -> Output {
         let config = self.config(Some(&self.owner));
@@ -206,6 +232,10 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        // What is in a cluster of a test's own goes with it.
+        if !self.server.shared {
+            return;
+        }
         let (superuser, name) = (self.server.superuser.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -249,6 +279,8 @@ pub trait Ask {
     async fn column(&self, sql: &str) -> Vec<String>;
     /// Reads one value.
     async fn one(&self, sql: &str) -> String;
+    /// Gives the server's major version.
+    async fn version(&self) -> u32;
 }
 
 #[derive(Debug)]
@@ -296,6 +328,10 @@ impl Ask for Client {
         let rows = self.column(sql).await;
         assert_eq!(rows.len(), 1, "{sql}");
         rows.into_iter().next().unwrap()
+    }
+
+    async fn version(&self) -> u32 {
+        self.one("SHOW server_version_num").await.parse::<u32>().unwrap() / 10_000
     }
 }
 

@@ -10,6 +10,10 @@ use serde_json::Value;
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE, OPTIONS";
 const HEADERS: &str =
     "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage";
+/// Those that may be sent below `/rest/v1` besides.
+const REST_HEADERS: &str = ", accept, accept-profile, content-profile, prefer, range, range-unit";
+const REST_EXPOSED: &str = "Content-Range, Range-Unit, Content-Location, Content-Type, Content-Encoding, Date, Location, Server, \
+     Transfer-Encoding";
 
 /// A request that is being put together.
 #[derive(Clone)]
@@ -82,11 +86,25 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], head_only: bool) -> Response 
     let mut stream = connect(address);
     // The server may refuse and close before it has read everything.
     let _ = stream.write_all(bytes);
-    read_answer(&mut stream, head_only).unwrap()
+    let answer = read_bytes(&mut stream).unwrap();
+    let target = bytes.split(|b| *b == b' ').nth(1).unwrap_or_default();
+    let kind = if target.starts_with(b"/rest/v1") { Kind::Rest } else { Kind::Functions };
+    Response::parse(&answer, head_only, kind)
+}
+
+/// Whose rules an answer keeps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Functions,
+    Rest,
 }
 
 /// Reads an answer to the end of the connection; `None` when it was closed without one.
 pub fn read_answer(stream: &mut TcpStream, head_only: bool) -> Option<Response> {
+    read_bytes(stream).map(|bytes| Response::parse(&bytes, head_only, Kind::Functions))
+}
+
+fn read_bytes(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut chunk = [0_u8; 16 * 1024];
     loop {
@@ -97,7 +115,7 @@ pub fn read_answer(stream: &mut TcpStream, head_only: bool) -> Option<Response> 
             Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&bytes)),
         }
     }
-    (!bytes.is_empty()).then(|| Response::parse(&bytes, head_only))
+    (!bytes.is_empty()).then_some(bytes)
 }
 
 /// An answer.
@@ -109,7 +127,7 @@ pub struct Response {
 }
 
 impl Response {
-    fn parse(bytes: &[u8], head_only: bool) -> Self {
+    fn parse(bytes: &[u8], head_only: bool, kind: Kind) -> Self {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
@@ -117,17 +135,24 @@ impl Response {
         let headers =
             lines.map(|line| line.split_once(": ").unwrap()).map(|(n, v)| (n.to_owned(), v.to_owned()));
         let response = Self { status, headers: headers.collect(), body: bytes[end + 4..].to_vec() };
-        response.keeps_to_the_common_rules(head_only);
+        response.keeps_to_the_common_rules(head_only, kind);
         response
     }
 
     /// What holds for every answer, errors included.
-    fn keeps_to_the_common_rules(&self, head_only: bool) {
+    fn keeps_to_the_common_rules(&self, head_only: bool, kind: Kind) {
         if self.body.is_empty() && matches!(self.status, 400 | 414 | 431) {
             return; // Refused by the parsing of HTTP itself.
         }
         assert_eq!(self.header("access-control-allow-origin"), Some("*"), "{self:?}");
-        assert_eq!(self.header("access-control-allow-headers"), Some(HEADERS), "{self:?}");
+        let headers = match kind {
+            Kind::Functions => HEADERS.to_owned(),
+            Kind::Rest => [HEADERS, REST_HEADERS].concat(),
+        };
+        assert_eq!(self.header("access-control-allow-headers"), Some(headers.as_str()), "{self:?}");
+        if kind == Kind::Rest {
+            assert_eq!(self.header("access-control-expose-headers"), Some(REST_EXPOSED), "{self:?}");
+        }
         assert_eq!(self.header("access-control-allow-methods"), Some(METHODS), "{self:?}");
         let request_id = self.header("x-request-id").expect("a request id");
         assert_eq!(uuid::Uuid::parse_str(request_id).unwrap().get_version_num(), 7);
@@ -138,10 +163,16 @@ impl Response {
             if body.get("database").is_some() {
                 return; // /health/ready says what it knows.
             }
-            for field in ["code", "error", "message", "requestId"] {
-                assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {body}");
+            if kind == Kind::Rest {
+                let fields: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+                assert_eq!(fields, ["code", "details", "hint", "message"], "{body}");
+                assert!(body["message"].as_str().is_some_and(|text| !text.is_empty()), "{body}");
+            } else {
+                for field in ["code", "error", "message", "requestId"] {
+                    assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {body}");
+                }
+                assert_eq!(body["requestId"], request_id);
             }
-            assert_eq!(body["requestId"], request_id);
             assert!(self.header("content-type").unwrap().starts_with("application/json"));
             for internal in ["sqlite", "SQL", "panicked", "no such", "src/", "rusqlite"] {
                 assert!(!body.to_string().contains(internal), "{body}");
