@@ -22,6 +22,8 @@ mod month;
 mod night;
 mod outcome;
 mod person;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod query;
 mod reads;

@@ -196,9 +196,21 @@ impl Sql {
             }
             sql.text.push_str("::pg_catalog.text");
         }
-        sql.text.push_str(&format!(" FROM public.{} AS t WHERE {} ORDER BY ", plan.table.name, self.text));
+        // Inside, so that only the rows of the page are printed, not all those that are sorted.
+        let mut names: Vec<&str> = Vec::new();
+        for output in &plan.outputs {
+            if !names.contains(&output.expression.column.name) {
+                names.push(output.expression.column.name);
+            }
+        }
+        let (names, table) = (names.join(", t."), plan.table.name);
+        sql.text.push_str(&format!(
+            " FROM (SELECT t.{names} FROM public.{table} AS t WHERE {} ORDER BY ",
+            self.text
+        ));
         sql.order(&plan.order);
         sql.page(plan);
+        sql.text.push_str(") AS t");
         sql
     }
 

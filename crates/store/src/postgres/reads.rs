@@ -35,7 +35,7 @@ statements! {
 }
 
 /// Takes the caller's claims on, and says which server process it is.
-const CLAIMS: &str =
+pub(super) const CLAIMS: &str =
     "SELECT pg_catalog.pg_backend_pid(), pg_catalog.set_config('request.jwt.claims', $1, true)";
 /// Ends a transaction that changed nothing.
 const END: &str = "ROLLBACK";
@@ -63,29 +63,29 @@ impl Reads {
         self.gate.close();
         self.pool.close();
     }
+}
 
-    /// Gives the condition that rows must meet: the caller's, and for those who are no admins that the rows are their own.
-    fn filter(&self, caller: &Caller, grade: Grade, plan: &Plan) -> Result<Sql, ReadError> {
-        let table = plan.table.name;
-        let mut filter = Sql::default();
-        // A policy compares with the claims, this with the caller: the same person by two ways.
-        let me = match caller {
-            Caller::User(user) => Some(user.as_str().to_owned()),
-            Caller::Anonymous | Caller::Service => None,
-        };
-        filter.values.push(Value::Text(me));
-        match scope(grade, table, Verb::Select) {
-            Scope::NoPrivilege => return Err(ReadError::Denied { table }),
-            Scope::Nobody => filter.text.push_str("false"),
-            Scope::All => filter.text.push_str("true"),
-            Scope::Own => filter.text.push_str(own(table).ok_or(ReadError::Denied { table })?),
-        }
-        filter.text.push_str(" AND (SELECT current_user) = ");
-        filter.bind(role(caller));
-        filter.text.push_str(" AND ");
-        filter.condition(&plan.condition);
-        Ok(filter)
+/// Gives the condition that rows must meet: the caller's, and for those who are no admins that the rows are their own.
+pub(super) fn filter(caller: &Caller, grade: Grade, plan: &Plan) -> Result<Sql, ReadError> {
+    let table = plan.table.name;
+    let mut filter = Sql::default();
+    // A policy compares with the claims, this with the caller: the same person by two ways.
+    let me = match caller {
+        Caller::User(user) => Some(user.as_str().to_owned()),
+        Caller::Anonymous | Caller::Service => None,
+    };
+    filter.values.push(Value::Text(me));
+    match scope(grade, table, Verb::Select) {
+        Scope::NoPrivilege => return Err(ReadError::Denied { table }),
+        Scope::Nobody => filter.text.push_str("false"),
+        Scope::All => filter.text.push_str("true"),
+        Scope::Own => filter.text.push_str(own(table).ok_or(ReadError::Denied { table })?),
     }
+    filter.text.push_str(" AND (SELECT current_user) = ");
+    filter.bind(role(caller));
+    filter.text.push_str(" AND ");
+    filter.condition(&plan.condition);
+    Ok(filter)
 }
 
 /// Reads what a plan says. When whoever asked goes away, the server is told to stop; the place and the connection are given
@@ -99,7 +99,7 @@ pub(super) async fn read(
     grade: Grade,
     plan: Plan,
 ) -> Result<ReadAnswer, ReadError> {
-    let filter = inner.reads.filter(&caller, grade, &plan)?;
+    let filter = filter(&caller, grade, &plan)?;
     let place = inner.reads.gate.enter(plan.count.is_some()).await?;
     let inner = Arc::clone(inner);
     // Dropped with this future, which the other end takes as a sign.
@@ -131,6 +131,17 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Read(error.into())
     }
+}
+
+/// Begins a transaction as a caller. Only constants are in it.
+pub(super) fn begin(caller: &Caller, limit: Duration) -> String {
+    let (role, millis) = (role(caller), limit.as_millis());
+    format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.set_config('role', '{role}', true),
+         pg_catalog.set_config('statement_timeout', '{millis}', true),
+         pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
+         pg_catalog.set_config('extra_float_digits', '1', true)"
+    )
 }
 
 /// The server process that works on a read.
@@ -194,16 +205,8 @@ impl Run<'_> {
         Err(unavailable("every connection was lost").into())
     }
 
-    /// Begins a transaction as the caller. Only constants are in it.
     fn begin(&self) -> String {
-        let millis = self.reads.limits.time_limit(self.caller).as_millis();
-        format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.set_config('role', '{}', true),
-             pg_catalog.set_config('statement_timeout', '{millis}', true),
-             pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
-             pg_catalog.set_config('extra_float_digits', '1', true)",
-            role(self.caller)
-        )
+        begin(self.caller, self.reads.limits.time_limit(self.caller))
     }
 
     async fn answer(&self, connection: Connection<'_>) -> Result<ReadAnswer, Failure> {

@@ -7,7 +7,7 @@ use testing::TestDatabase;
 
 #[path = "../../tests/shared/postgres.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]
-mod testing;
+pub(super) mod testing;
 
 fn statements() -> Vec<&'static convert::Statement> {
     let modules = [

@@ -34,6 +34,9 @@ pub enum ReadError {
         /// The value.
         text: String,
     },
+    /// A text that is no JSON.
+    #[error("invalid input syntax for type json")]
+    InvalidJson,
     /// An array that is not written as one.
     #[error("malformed array literal: {shown:?}", shown = Shown(.text))]
     MalformedArray {
@@ -147,7 +150,7 @@ impl ReadError {
             Self::UnknownTable { .. } | Self::Busy | Self::Store(_) => return None,
             Self::Denied { .. } => "42501",
             Self::UnknownColumn { .. } => "42703",
-            Self::InvalidText { .. } | Self::MalformedArray { .. } => "22P02",
+            Self::InvalidText { .. } | Self::InvalidJson | Self::MalformedArray { .. } => "22P02",
             Self::InvalidTime { .. } => "22007",
             Self::OutOfRange { .. } => "22003",
             Self::NulCharacter => "22021",

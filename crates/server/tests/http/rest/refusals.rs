@@ -21,7 +21,7 @@ fn each_refusal_has_its_status_code_and_words() {
         ("confidence=eq.high", 400, "22P02", "invalid input syntax for type numeric: \"high\""),
         ("confidence=eq.NaN", 400, "22P02", "invalid input syntax for type numeric: \"NaN\""),
         ("is_manual_override=eq.maybe", 400, "22P02", "invalid input syntax for type boolean: \"maybe\""),
-        ("scores=eq.{a}", 400, "22P02", "invalid input syntax for type json: \"{a}\""),
+        ("scores=eq.{a}", 400, "22P02", "invalid input syntax for type json"),
         ("reasoning=cs.a", 400, "22P02", "malformed array literal: \"a\""),
         (
             "computed_at=gt.now",
