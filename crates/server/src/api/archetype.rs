@@ -124,7 +124,9 @@ pub async fn get_archetype(State(app): State<Arc<App>>, parts: Parts) -> Result<
     responses(
         (status = 200, body = ChangedBody),
         (status = 400, body = super::error::ErrorBody), (status = 401, body = super::error::ErrorBody),
-        (status = 403, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody),
+        (status = 403, body = super::error::ErrorBody), (status = 408, body = super::error::ErrorBody),
+        (status = 409, body = super::error::ErrorBody), (status = 413, body = super::error::ErrorBody),
+        (status = 415, body = super::error::ErrorBody),
         (status = 503, body = super::error::ErrorBody),
     ),
     security(("bearer" = []), ("apikey" = [])),
@@ -147,7 +149,9 @@ pub async fn recalculate_archetype(
     responses(
         (status = 200, body = ChangedBody),
         (status = 400, body = super::error::ErrorBody), (status = 401, body = super::error::ErrorBody),
-        (status = 403, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody),
+        (status = 403, body = super::error::ErrorBody), (status = 408, body = super::error::ErrorBody),
+        (status = 409, body = super::error::ErrorBody), (status = 413, body = super::error::ErrorBody),
+        (status = 415, body = super::error::ErrorBody),
         (status = 503, body = super::error::ErrorBody),
     ),
     security(("bearer" = []), ("apikey" = [])),

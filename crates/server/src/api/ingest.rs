@@ -65,7 +65,8 @@ pub struct IngestedBody {
     request_body(content = ChangeBody, description = "One change, or an array: all or nothing"),
     responses(
         (status = 200, body = IngestedBody),
-        (status = 400, body = super::error::ErrorBody), (status = 401, body = super::error::ErrorBody),
+        (status = 400, body = super::error::ErrorBody), (status = 408, body = super::error::ErrorBody),
+        (status = 401, body = super::error::ErrorBody),
         (status = 403, body = super::error::ErrorBody), (status = 413, body = super::error::ErrorBody),
         (status = 415, body = super::error::ErrorBody), (status = 503, body = super::error::ErrorBody),
     ),

@@ -62,7 +62,8 @@ pub struct OutcomesBody {
     request_body(content = OutcomeBody, description = "One outcome, or an array of at most 500: all or nothing"),
     responses(
         (status = 200, body = OutcomesBody),
-        (status = 400, body = super::error::ErrorBody), (status = 401, body = super::error::ErrorBody),
+        (status = 400, body = super::error::ErrorBody), (status = 408, body = super::error::ErrorBody),
+        (status = 401, body = super::error::ErrorBody),
         (status = 403, body = super::error::ErrorBody), (status = 409, body = super::error::ErrorBody),
         (status = 413, body = super::error::ErrorBody), (status = 415, body = super::error::ErrorBody),
         (status = 503, body = super::error::ErrorBody),

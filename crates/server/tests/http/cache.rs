@@ -163,7 +163,10 @@ fn concurrent_requests_for_one_user_compute_once() {
     let target = format!("{RECOMMENDATIONS}?userId=alice&targetDate={DATE}&roommateId=bob");
     std::thread::scope(|scope| {
         for _ in 0..24 {
-            scope.spawn(|| server.get(As::User("alice"), &target).ok());
+            scope.spawn(|| {
+                let answer = server.get(As::User("alice"), &target).ok();
+                assert!(answer["metadata"].get("degraded").is_none(), "{answer}");
+            });
         }
     });
     assert_eq!(server.metric("nudge_archetype_cache_misses_total") - misses, 2, "alice once and bob once");

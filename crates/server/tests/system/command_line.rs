@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &["demo"],
     &["serve"],
     &["keys"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["db", "restore"],
     &["rls"],
     &["rls", "verify"],
+    &["doctor"],
     &["config"],
     &["classify"],
     &["recommend"],

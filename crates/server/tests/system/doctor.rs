@@ -49,8 +49,11 @@ fn a_right_that_is_not_ours_is_refused_with_the_statement_that_takes_it_away() {
     let ran = examine(None, "GRANT SELECT ON public.user_archetypes TO anon", &[]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.out.contains("WRONG: ") && ran.out.contains("user_archetypes"), "{}", ran.out);
-    assert!(ran.out.contains("REVOKE SELECT ON"), "{}", ran.out);
-    let ran = examine(None, "GRANT UPDATE (role) ON public.profiles TO authenticated", &["--json"]);
+    assert!(ran.out.contains("REVOKE ") && ran.out.contains("FROM anon;"), "{}", ran.out);
+    // The privilege and a policy that lets rows be changed; without one the grant alone is what is wrong.
+    let writable = "GRANT UPDATE (role) ON public.profiles TO authenticated;
+      CREATE POLICY edit ON public.profiles FOR UPDATE TO authenticated USING (true)";
+    let ran = examine(None, writable, &["--json"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     let findings = report["findings"].as_array().unwrap();

@@ -9,10 +9,6 @@ mod audit;
 #[cfg(test)]
 mod beside;
 #[cfg(test)]
-#[path = "../../../store/tests/shared/cluster.rs"]
-#[expect(dead_code, reason = "the tests of several crates share it")]
-mod cluster;
-#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod db;
@@ -34,6 +30,10 @@ mod import;
 mod load;
 #[cfg(test)]
 mod neighbours;
+#[cfg(test)]
+#[path = "../../../store/tests/shared/cluster.rs"]
+#[expect(dead_code, reason = "the tests of several crates share it")]
+mod own_cluster;
 #[cfg(test)]
 #[path = "../../../store/tests/shared/postgres.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]

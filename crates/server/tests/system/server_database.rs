@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::cluster::Cluster;
+use crate::own_cluster::Cluster;
 use crate::postgres::{OWNER, TestDatabase, server_url};
 use crate::support::{Folder, Keys, Question, Random, Server, eventually, finish};
 

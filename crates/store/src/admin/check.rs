@@ -245,60 +245,65 @@ pub async fn findings(client: &Client) -> Result<Vec<Finding>, AdminError> {
 
 /// Compares row security, grants and policies with those of the migrations.
 async fn rights(client: &Client) -> Result<Vec<Finding>, AdminError> {
-    let shape::Difference { missing, unexpected } = shape::compare(client).await?;
-    let mut found = Vec::new();
-    // By object and grantee, what the migrations grant.
-    let ours: BTreeMap<&str, &str> = missing
-        .iter()
-        .filter_map(|line| line.strip_prefix("grant ")?.split_once(" ON "))
-        .map(|(p, on)| (on, p))
-        .collect();
-    for line in &unexpected {
-        if let Some(grant) = line.strip_prefix("grant ") {
-            let Some((_, on)) = grant.split_once(" ON ") else { continue };
-            let Some((object, grantee)) = on.rsplit_once(" TO ") else { continue };
-            let mut remedy = vec![format!("REVOKE ALL ON {object} FROM {grantee};")];
-            remedy.extend(ours.get(on).map(|privileges| format!("GRANT {privileges} ON {on};")));
-            found.push(Finding::UnexpectedGrant { grant: grant.to_owned(), remedy });
-        } else if let Some(table) = line.strip_prefix("table public.") {
-            let name = table.split(' ').next().unwrap_or(table);
+    let difference = shape::compare(client).await?;
+    let mut found = grants(&difference);
+    for line in &difference.unexpected {
+        if let Some(table) = line.strip_prefix("table public.") {
             if !line.contains(" row security") || line.contains(" forced") {
+                let name = table.split(' ').next().unwrap_or(table);
                 found.push(Finding::RowSecurity { table: format!("public.{name}") });
             }
         } else if let Some(policy) = line.strip_prefix("policy ") {
             found.push(Finding::Policy { policy: policy.to_owned(), unexpected: true });
-        } else if let Some((partition, grant)) =
-            line.strip_prefix("partition ").and_then(|rest| rest.split_once(": grant "))
-        {
-            let remedy =
-                vec![format!("REVOKE ALL ON {partition} FROM PUBLIC, anon, authenticated, service_role;")];
-            let (privilege, grantee) = grant.split_once(" TO ").unwrap_or((grant, ""));
-            found.push(Finding::UnexpectedGrant {
-                grant: format!("{privilege} ON {partition} TO {grantee}"),
-                remedy,
-            });
-        } else if let Some(partition) =
-            line.strip_prefix("partition ").and_then(|rest| rest.strip_suffix(": no row security"))
-        {
-            found.push(Finding::RowSecurity { table: partition.to_owned() });
+        } else if let Some(partition) = line.strip_prefix("partition ") {
+            found.extend(partition_rights(partition));
         }
     }
-    let elsewhere: BTreeSet<&str> = unexpected
-        .iter()
-        .filter_map(|line| Some(line.strip_prefix("grant ")?.split_once(" ON ")?.1))
-        .collect();
-    for line in &missing {
-        if let Some(grant) = line.strip_prefix("grant ") {
-            // One that is there with other privileges has been told of.
-            if !grant.split_once(" ON ").is_some_and(|(_, on)| elsewhere.contains(on)) {
-                let remedy = vec![format!("GRANT {grant};")];
-                found.push(Finding::MissingGrant { grant: grant.to_owned(), remedy });
-            }
-        } else if let Some(policy) = line.strip_prefix("policy ") {
-            found.push(Finding::Policy { policy: policy.to_owned(), unexpected: false });
-        }
-    }
+    let gone = difference.missing.iter().filter_map(|line| line.strip_prefix("policy "));
+    found.extend(gone.map(|policy| Finding::Policy { policy: policy.to_owned(), unexpected: false }));
     Ok(found)
+}
+
+/// Sets the grants of the migrations against those that are there, privilege by privilege.
+fn grants(difference: &shape::Difference) -> Vec<Finding> {
+    // By `object TO grantee`: what the migrations grant, and what is granted.
+    let mut both: BTreeMap<&str, [BTreeSet<&str>; 2]> = BTreeMap::new();
+    for (side, lines) in [&difference.missing, &difference.unexpected].into_iter().enumerate() {
+        for line in lines {
+            let grant = line.strip_prefix("grant ").and_then(|grant| grant.split_once(" ON "));
+            if let Some((privileges, on)) = grant {
+                both.entry(on).or_default()[side].extend(privileges.split(", "));
+            }
+        }
+    }
+    let joined = |privileges: Vec<&&str>| privileges.iter().map(|word| **word).collect::<Vec<_>>().join(", ");
+    let mut found = Vec::new();
+    for (on, [ours, live]) in &both {
+        let from = on.replacen(" TO ", " FROM ", 1);
+        let (more, less) = (joined(live.difference(ours).collect()), joined(ours.difference(live).collect()));
+        if !more.is_empty() {
+            let remedy = vec![format!("REVOKE {more} ON {from};")];
+            found.push(Finding::UnexpectedGrant { grant: format!("{more} ON {on}"), remedy });
+        }
+        if !less.is_empty() {
+            let remedy = vec![format!("GRANT {less} ON {on};")];
+            found.push(Finding::MissingGrant { grant: format!("{less} ON {on}"), remedy });
+        }
+    }
+    found
+}
+
+/// Tells what is wrong with a partition, which nobody but the owner may reach.
+fn partition_rights(line: &str) -> Option<Finding> {
+    if let Some(partition) = line.strip_suffix(": no row security") {
+        return Some(Finding::RowSecurity { table: partition.to_owned() });
+    }
+    let (partition, grant) = line.split_once(": grant ")?;
+    let (privilege, grantee) = grant.split_once(" TO ")?;
+    Some(Finding::UnexpectedGrant {
+        grant: format!("{privilege} ON {partition} TO {grantee}"),
+        remedy: vec![format!("REVOKE {privilege} ON {partition} FROM {grantee};")],
+    })
 }
 
 /// Says who but the service may write the columns that decide who is an admin.

@@ -101,8 +101,7 @@ async fn many_callers_share_the_few_connections_of_a_pooler() {
                 let query = ReadQuery { table: "profiles".into(), ..ReadQuery::default() };
                 let answer = store.read_as(&caller, &query).await.unwrap();
                 let rows: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-                assert_eq!(answer.rows, 1);
-                assert_eq!(rows[0]["id"], me.as_str());
+                assert_eq!((answer.rows, &rows[0]["id"]), (1, &me.as_str().into()));
                 let stored = store.decision(id(n)).await.unwrap().unwrap();
                 assert_eq!(stored.row.user_id, Some(user(&me)));
             })
