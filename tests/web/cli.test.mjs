@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -13,7 +13,7 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const cluster = process.env.NUDGE_TEST_POSTGRES;
 assert.ok(cluster, "NUDGE_TEST_POSTGRES names no cluster: export NUDGE_TEST_POSTGRES=$(scripts/postgres start DIR PORT)");
 assert.ok(process.env.NUDGE_BIN, "NUDGE_BIN names no program");
-const program = join(process.cwd(), process.env.NUDGE_BIN);
+const program = resolve(process.env.NUDGE_BIN);
 const owner = "nudge_cli_test_owner";
 const made = [];
 let folder;
@@ -40,10 +40,12 @@ function database() {
 
 function run(file, args, env = {}) {
   const done = spawnSync(file, args, { cwd: folder, encoding: "utf8", env: { ...process.env, ...env }, timeout: 120_000 });
+  if (done.error) throw done.error;
   return { status: done.status, text: `${done.stdout}${done.stderr}` };
 }
 
-const supabase = (...args) => run(join(here, "node_modules/.bin/supabase"), args, { HOME: folder });
+// The package `supabase` only picks one of these by platform.
+const supabase = (...args) => run(join(here, "node_modules/@supabase/cli-linux-x64/bin/supabase"), args, { HOME: folder });
 const nudge = (url, ...args) => run(program, [...args, "--data-dir", "data"], { DATABASE_URL: url });
 
 before(() => {

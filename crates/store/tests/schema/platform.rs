@@ -9,8 +9,10 @@ async fn psql_runs_the_files_as_they_are() {
     let database = Database::empty().await;
     for file in migrations() {
         let output = database.psql(&["-q", "-1", "-f", &file.to_string_lossy()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{output:?}");
+        // A build of PostgreSQL without lz4 is told of by a notice; nothing is warned of.
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.lines().all(|line| line.contains("NOTICE:")), "{said}");
     }
     let owner = database.owner().await;
     let versions = owner.column("SELECT version FROM nudge.migrations ORDER BY version").await;
