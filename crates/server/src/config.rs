@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use nudge_engine::Policy;
+use nudge_store::Retention;
 
 pub use database::Database;
 pub use setting::{SETTINGS, Setting, Source, Values};
@@ -107,6 +108,8 @@ pub struct Config {
     pub commit_timeout: Duration,
     /// Size of the spool.
     pub spool_bytes: u64,
+    /// How long a server keeps rows that it has by month.
+    pub retention: Retention,
     /// Known people in memory.
     pub cache_people: u64,
     publishable_keys: KeyMap,
@@ -161,6 +164,11 @@ impl Config {
             limits,
             commit_timeout: millis("NUDGE_COMMIT_TIMEOUT_MS", 1..=60_000)?,
             spool_bytes: values.number::<u64>("NUDGE_SPOOL_MIB", 1..=65_536)? * 1024 * 1024,
+            retention: Retention {
+                decisions_months: values.number("NUDGE_KEEP_DECISIONS_MONTHS", 0..=12_000)?,
+                events_months: values.number("NUDGE_KEEP_EVENTS_MONTHS", 0..=12_000)?,
+                requests_days: values.number("NUDGE_KEEP_REQUESTS_DAYS", 0..=365_000)?,
+            },
             cache_people: values.number("NUDGE_CACHE_PEOPLE", 1..=100_000_000)?,
             publishable_keys: values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?,
             secret_keys: values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?,

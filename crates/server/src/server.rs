@@ -159,6 +159,16 @@ async fn prepare_months(store: &Store) {
     }
 }
 
+/// Drops the months of which nothing is to be kept.
+async fn drop_months(app: &App) {
+    let today = app.clock.today(&app.zone);
+    match app.store.drop_months(&app.retention, today).await {
+        Ok(0) => {}
+        Ok(dropped) => tracing::info!(dropped, "store.months_dropped"),
+        Err(error) => tracing::error!(%error, "store.months_not_dropped"),
+    }
+}
+
 /// Looks for what is wrong with a server's database: what the service can live with is warned of, the rest refused.
 async fn check_rights(config: &Config) -> Result<(), StartError> {
     let Database::Server { dsn, .. } = &config.database else { return Ok(()) };
@@ -306,11 +316,12 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
             keys_of.auth.refresh_keys(keys_of.clock.now()).await;
         }
     });
-    let store = app.store.clone();
+    let months_of = Arc::clone(app);
     tasks.spawn(async move {
         loop {
+            drop_months(&months_of).await;
             tokio::time::sleep(MONTHS_CHECK).await;
-            prepare_months(&store).await;
+            prepare_months(&months_of.store).await;
         }
     });
     let app = Arc::clone(app);

@@ -147,6 +147,24 @@ impl PostgresOptions {
     }
 }
 
+/// How long rows are kept where they are kept by month: a month goes as a whole, once its last day is older. 0 keeps
+/// them for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Months of decisions.
+    pub decisions_months: u32,
+    /// Months of the events of decisions.
+    pub events_months: u32,
+    /// Days of the log of requests.
+    pub requests_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { decisions_months: 24, events_months: 24, requests_days: 30 }
+    }
+}
+
 /// Figures of the writer, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriterStats {

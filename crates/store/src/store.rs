@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::catalog::{TABLES, Table};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
-use crate::options::{PostgresOptions, StoreOptions, WriterStats};
+use crate::options::{PostgresOptions, Retention, StoreOptions, WriterStats};
 use crate::postgres::{PostgresStore, Role};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError, ReadQuery};
@@ -118,6 +118,18 @@ impl Store {
         match &self.backend {
             Backend::Sqlite(_) => Ok(0),
             Backend::Postgres(store) => store.prepare_months().await,
+        }
+    }
+
+    /// Drops the months that are older than what is to be kept, where rows are kept by month; gives the number of
+    /// partitions dropped. To be called daily.
+    ///
+    /// # Errors
+    /// As described at [`Store`]; what has been dropped before stays so.
+    pub async fn drop_months(&self, keep: &Retention, today: Date) -> Result<usize, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(0),
+            Backend::Postgres(store) => store.drop_months(keep, today).await,
         }
     }
 

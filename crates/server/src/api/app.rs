@@ -10,7 +10,7 @@ use axum::http::request::Parts as RequestParts;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use nudge_engine::{Policy, UserId};
-use nudge_store::{Actor, ProfileRole, Store};
+use nudge_store::{Actor, ProfileRole, Retention, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::error::ApiError;
@@ -48,6 +48,8 @@ pub struct App {
     pub metrics: Metrics,
     /// The HTTP limits.
     pub limits: Limits,
+    /// How long a database server keeps rows that it has by month.
+    pub retention: Retention,
     /// The address under which clients reach the server.
     pub url: String,
     /// The anonymous key, which browsers may know.
@@ -150,6 +152,7 @@ impl App {
             people,
             recorder: parts.recorder,
             metrics: parts.metrics,
+            retention: config.retention,
             url: config.url(),
             anon_key: parts.anon_key,
             loopback: config.bind.is_loopback(),

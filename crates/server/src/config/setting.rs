@@ -114,6 +114,21 @@ pub const SETTINGS: &[Setting] = &[
         "Milliseconds after which a commit not come back goes to the spool",
     ),
     setting("NUDGE_SPOOL_MIB", Some("64"), "Size of the spool file, taken from the disk at the first start"),
+    setting(
+        "NUDGE_KEEP_DECISIONS_MONTHS",
+        Some("24"),
+        "Months for which PostgreSQL keeps decisions, dropped by the month; 0: for ever",
+    ),
+    setting(
+        "NUDGE_KEEP_EVENTS_MONTHS",
+        Some("24"),
+        "Months for which PostgreSQL keeps what came of decisions; 0: for ever",
+    ),
+    setting(
+        "NUDGE_KEEP_REQUESTS_DAYS",
+        Some("30"),
+        "Days for which PostgreSQL keeps the log of requests, dropped by the month; 0: for ever",
+    ),
     setting("NUDGE_CACHE_PEOPLE", Some("100000"), "People whose archetype is kept in memory"),
 ];
 

@@ -48,7 +48,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactTable, FactsApplied};
-use crate::options::{PostgresOptions, WriterStats};
+use crate::options::{PostgresOptions, Retention, WriterStats};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
@@ -131,6 +131,10 @@ impl PostgresStore {
 
     pub(crate) async fn prepare_months(&self) -> Result<usize, StoreError> {
         month::make_ahead(&self.inner.pool).await
+    }
+
+    pub(crate) async fn drop_months(&self, keep: &Retention, today: Date) -> Result<usize, StoreError> {
+        month::drop_old(&self.inner.pool, keep, today).await
     }
 
     pub(crate) async fn schema_version(&self) -> Result<i64, StoreError> {

@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ToSpan};
 use uuid::Uuid;
 
-use super::convert::{Day, day, get, statements};
+use super::convert::{Day, Statement, day, get, statements};
 use super::pool::Pool;
 use crate::error::StoreError;
+use crate::options::Retention;
 
 statements! {
     SELECT_MISSING [] = "SELECT parent, month FROM nudge.missing_partitions()";
+    SELECT_PARTITIONS [] = "SELECT parent, month FROM nudge.partitions ORDER BY month, parent";
+    DROP [TEXT, DATE] = "SELECT nudge.drop_partition($1, $2)";
     MAKE [TEXT, DATE] = "SELECT nudge.make_partition($1, $2)";
 }
 
@@ -27,16 +30,47 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// Makes the partitions of this month and of the months ahead; gives the number of those made.
 pub(super) async fn make_ahead(pool: &Pool) -> Result<usize, StoreError> {
-    let transaction = pool.begin_reading().await?;
-    let rows = transaction.query(TABLE, &SELECT_MISSING, &[]).await?;
-    transaction.rollback().await;
-    let missing = rows.iter().map(|row| Ok((get::<String>(row, 0, TABLE)?, day(row, 1, TABLE)?)));
-    let missing: Vec<(String, Date)> = missing.collect::<Result<_, StoreError>>()?;
     let mut made = 0;
-    for (parent, month) in missing {
-        made += usize::from(make(pool, &parent, month).await?);
+    for (parent, month) in listed(pool, &SELECT_MISSING).await? {
+        made += usize::from(alter(pool, &MAKE, &parent, month).await?);
     }
     Ok(made)
+}
+
+/// Drops the partitions of which nothing is to be kept; gives the number of those dropped.
+pub(super) async fn drop_old(pool: &Pool, keep: &Retention, today: Date) -> Result<usize, StoreError> {
+    let mut dropped = 0;
+    for (parent, month) in listed(pool, &SELECT_PARTITIONS).await? {
+        if is_old(&parent, month, keep, today) && alter(pool, &DROP, &parent, month).await? {
+            tracing::info!(table = parent, %month, "store.partition_dropped");
+            dropped += 1;
+        }
+    }
+    Ok(dropped)
+}
+
+/// Says whether every day of a month is older than what is to be kept of a table.
+fn is_old(parent: &str, month: Date, keep: &Retention, today: Date) -> bool {
+    let (months, days) = match parent {
+        "recommendation_logs" => (keep.decisions_months, 0),
+        "recommendation_events" => (keep.events_months, 0),
+        "edge_function_logs" => (0, keep.requests_days),
+        _ => return false,
+    };
+    if months == 0 && days == 0 {
+        return false;
+    }
+    let kept = Span::new().try_months(i64::from(months)).and_then(|span| span.try_days(i64::from(days)));
+    // Where the calendar does not reach so far back, nothing is that old.
+    let first_kept = kept.and_then(|kept| today.checked_sub(kept)).unwrap_or(Date::MIN);
+    month.checked_add(1.month()).is_ok_and(|end| end <= first_kept)
+}
+
+async fn listed(pool: &Pool, statement: &'static Statement) -> Result<Vec<(String, Date)>, StoreError> {
+    let transaction = pool.begin_reading().await?;
+    let rows = transaction.query(TABLE, statement, &[]).await?;
+    transaction.rollback().await;
+    rows.iter().map(|row| Ok((get(row, 0, TABLE)?, day(row, 1, TABLE)?))).collect()
 }
 
 /// Makes the partitions that decisions need, all that can be made.
@@ -48,7 +82,7 @@ pub(super) async fn make_for(pool: &Pool, ids: impl Iterator<Item = Uuid>) -> Re
     let mut result = Ok(());
     for month in months {
         for parent in OF_DECISIONS {
-            match make(pool, parent, month).await {
+            match alter(pool, &MAKE, parent, month).await {
                 Ok(true) => tracing::info!(table = parent, %month, "store.partition_made"),
                 Ok(false) => {}
                 Err(error) if error.is_unavailable() => return Err(error),
@@ -66,16 +100,21 @@ fn month_of(id: Uuid) -> Date {
     TimeZone::UTC.to_datetime(at).date().first_of_month()
 }
 
-/// Makes a partition, each try in a transaction of its own; says whether it was not there.
-async fn make(pool: &Pool, parent: &str, month: Date) -> Result<bool, StoreError> {
+/// Makes or drops a partition, each try in a transaction of its own; says whether there was anything to do.
+async fn alter(
+    pool: &Pool,
+    statement: &'static Statement,
+    parent: &str,
+    month: Date,
+) -> Result<bool, StoreError> {
     let mut tries = 0;
     loop {
         let transaction = pool.begin().await?;
-        match transaction.query(TABLE, &MAKE, &[&parent, &Day(month)]).await {
+        match transaction.query(TABLE, statement, &[&parent, &Day(month)]).await {
             Ok(rows) => {
-                let made = rows.first().map_or(Ok(false), |row| get(row, 0, TABLE));
+                let done = rows.first().map_or(Ok(false), |row| get(row, 0, TABLE));
                 let mut never_again = u32::MAX - 1;
-                match pool.end(transaction, made, &mut never_again).await {
+                match pool.end(transaction, done, &mut never_again).await {
                     super::pool::Ended::Done(done) => return done,
                     super::pool::Ended::Again => {}
                 }
@@ -95,6 +134,25 @@ async fn make(pool: &Pool, parent: &str, month: Date) -> Result<bool, StoreError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_month_is_old_once_its_last_day_is() {
+        let keep = Retention { decisions_months: 2, events_months: 0, requests_days: 30 };
+        let day = |text: &str| text.parse::<Date>().unwrap();
+        for (parent, month, today, old) in [
+            ("recommendation_logs", "2026-01-01", "2026-03-31", false),
+            ("recommendation_logs", "2026-01-01", "2026-04-01", true),
+            ("recommendation_events", "2020-01-01", "2026-04-01", false),
+            ("edge_function_logs", "2026-02-01", "2026-03-30", false),
+            ("edge_function_logs", "2026-02-01", "2026-03-31", true),
+            ("edge_function_logs", "2026-12-01", "2026-03-31", false),
+            ("another", "2020-01-01", "2026-03-31", false),
+        ] {
+            assert_eq!(is_old(parent, day(month), &keep, day(today)), old, "{parent} {month} {today}");
+        }
+        let ever = Retention { decisions_months: u32::MAX, ..keep };
+        assert!(!is_old("recommendation_logs", day("2020-01-01"), &ever, day("2026-04-01")));
+    }
 
     #[test]
     fn the_month_is_that_of_the_ids_time() {

@@ -153,6 +153,31 @@ async fn a_row_without_a_month_stops_no_other_and_its_return_makes_the_month() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn old_months_go_as_a_whole_and_younger_rows_stay() {
+    let f = Fixture::postgres(|_| {}).await;
+    let young = decision(1, Some("ann"), Crash);
+    let january_2020 = "016f5e66-e800-7000-8000-000000000001".parse().unwrap();
+    let old = DecisionRow { id: january_2020, ..young.clone() };
+    for row in [&young, &old] {
+        f.store.record_decision(row.clone()).await.unwrap();
+    }
+    let keep = Retention { decisions_months: 24, events_months: 0, requests_days: 30 };
+    assert_eq!(
+        f.store.drop_months(&keep, day("2026-11-30")).await.unwrap(),
+        2,
+        "that one, and July's requests"
+    );
+    assert!(f.store.decision(old.id).await.unwrap().is_none());
+    assert!(f.store.decision(young.id).await.unwrap().is_some());
+    assert_eq!(f.store.drop_months(&keep, day("2026-11-30")).await.unwrap(), 0);
+    let keep = Retention { requests_days: 0, ..keep };
+    assert_eq!(f.store.drop_months(&keep, day("2027-07-31")).await.unwrap(), 0);
+    assert_eq!(f.store.drop_months(&keep, day("2027-08-01")).await.unwrap(), 1, "July 2025");
+    assert!(f.store.decision(young.id).await.unwrap().is_none());
+    assert_eq!(Fixture::sqlite(|_| {}).store.drop_months(&keep, day("2099-01-01")).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_caller_has_gone_comes_to_its_end() {
     let f = Fixture::postgres(|options| options.calls = 1).await;
     let lock = f.lock().await;

@@ -186,7 +186,7 @@ fn credentials_are_refused_in_postgrests_form() {
         (claims("authenticated", NOW_SECS - 31), "PGRST303", Some("JWT expired")),
         (
             token(
-                &json!({ "role": "authenticated", "sub": "alice", "exp": NOW_SECS + 60, "nbf": NOW_SECS + 31 }),
+                &json!({ "role": "authenticated", "sub": "alice", "exp": NOW_SECS + 600, "nbf": NOW_SECS + 300 }),
             ),
             "PGRST303",
             Some("JWT not yet valid"),
