@@ -34,7 +34,8 @@ pub struct StoreOptions {
 /// How much reads on behalf of callers may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// Greatest number of such reads at a time; they have connections of their own.
+    /// Greatest number of such reads at a time; they have connections of their own. One user has half of them at most, the
+    /// service all but one. Twice the cores by default, from 4 to 16.
     pub places: usize,
     /// How many of them may count.
     pub counting: usize,
@@ -61,9 +62,11 @@ impl ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let places = (2 * cores).clamp(4, 16);
         Self {
-            places: 4,
-            counting: 2,
+            places,
+            counting: places / 2,
             wait_ms: 2_000,
             anonymous_ms: 3_000,
             user_ms: 8_000,

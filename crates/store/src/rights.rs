@@ -8,7 +8,7 @@ use nudge_engine::UserId;
 use crate::error::StoreError;
 
 /// Who asks, as the credentials say. Whether a user is an admin is read from `profiles` at the time of the query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// Nobody in particular.
     Anonymous,

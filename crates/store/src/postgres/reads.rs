@@ -55,7 +55,7 @@ impl Reads {
         let longest = Duration::from_millis(limits.service_ms.max(limits.user_ms).max(limits.anonymous_ms));
         let wait = Duration::from_millis(limits.wait_ms);
         let pool = Pool::new(Arc::clone(connector), limits.places, wait, longest, longest + GRACE);
-        Self { pool, gate: Gate::new(&limits), limits }
+        Self { pool, gate: Gate::new(limits), limits }
     }
 
     /// Closes the idle connections and refuses every later read.
@@ -100,7 +100,7 @@ pub(super) async fn read(
     plan: Plan,
 ) -> Result<ReadAnswer, ReadError> {
     let filter = filter(&caller, grade, &plan)?;
-    let place = inner.reads.gate.enter(plan.count.is_some()).await?;
+    let place = inner.reads.gate.enter(&caller, plan.count.is_some()).await?;
     let inner = Arc::clone(inner);
     // Dropped with this future, which the other end takes as a sign.
     let (_somebody_waits, abandoned) = oneshot::channel::<()>();

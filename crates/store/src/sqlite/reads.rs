@@ -84,7 +84,7 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn new(options: StoreOptions) -> Self {
-        Self { gate: Gate::new(&options.reads), idle: Mutex::default(), options }
+        Self { gate: Gate::new(options.reads), idle: Mutex::default(), options }
     }
 
     /// Closes the idle connections and refuses every later read.
@@ -98,7 +98,7 @@ impl Reads {
     /// # Errors
     /// [`ReadError::Busy`] when no connection became free in time, [`ReadError::Timeout`] when the read took too long.
     pub(super) async fn read(self: Arc<Self>, caller: Caller, plan: Plan) -> Result<ReadAnswer, ReadError> {
-        let place = self.gate.enter(plan.count.is_some()).await?;
+        let place = self.gate.enter(&caller, plan.count.is_some()).await?;
         let limit = self.options.reads.time_limit(&caller);
         let watch = Watch::until(Instant::now() + limit);
         let abandon = Abandon(Arc::clone(&watch));
