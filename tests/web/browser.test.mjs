@@ -165,13 +165,13 @@ describe("supabase-js in a page of another origin", () => {
   });
   after(() => app?.close());
 
-  test("recommends, reports an outcome, and reads an error's body", async () => {
+  test("recommends, reports an outcome, reads an error's body, and reads rows with their count", async () => {
     const page = await (await browser.newContext()).newPage();
     const complaints = [];
     page.on("pageerror", (error) => complaints.push(String(error)));
     await page.goto(origin);
     const given = { url: server.url, key: server.anonKey, token: await server.token(server.sample.userId), sample: server.sample };
-    const { answer, outcome, refused } = await page.evaluate(async ({ url, key, token, sample }) => {
+    const { answer, outcome, refused, rows } = await page.evaluate(async ({ url, key, token, sample }) => {
       const client = globalThis.supabase.createClient(url, key, { accessToken: async () => token });
       const name = `transaction-recommendations?${new URLSearchParams(sample)}`;
       const answer = await client.functions.invoke(name, { method: "GET" });
@@ -180,12 +180,14 @@ describe("supabase-js in a page of another origin", () => {
       const put = { method: "PUT", body: { userId: sample.userId, archetypeType: "big_spender", reason: "x" } };
       const { error } = await client.functions.invoke("user-archetype", put);
       const refused = { status: error.context.status, body: await error.context.json(), id: error.context.headers.get("x-request-id") };
-      return { answer: { data: answer.data, error: String(answer.error) }, outcome: outcome.data, refused };
+      const rows = await client.from("recommendation_logs").select("user_id", { count: "exact" }).eq("id", body.recommendationId);
+      return { answer: { data: answer.data, error: String(answer.error) }, outcome: outcome.data, refused, rows: { ...rows } };
     }, given);
     assert.equal(answer.data?.personalized, true, answer.error);
     assert.deepEqual(outcome, { success: true, recorded: 1, duplicates: 0 });
     assert.equal(refused.status, 403);
     assert.equal(refused.id, refused.body.requestId, "the browser may read the request's id");
+    assert.deepEqual([rows.data, rows.count, rows.error], [[{ user_id: server.sample.userId }], 1, null], "the browser may read the count");
     assert.deepEqual(complaints, []);
   });
 });

@@ -3,6 +3,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 
+import { program } from "./server.mjs";
+
 const run = promisify(execFile);
 const owner = "nudge_web_test_owner";
 let made = 0;
@@ -12,7 +14,7 @@ const psql = async (url, sql) => {
   return stdout.trim();
 };
 
-/** Makes an empty database whose owner is no superuser. Gives its address, and `drop`. */
+/** Makes a database with the schema, whose owner is no superuser. Gives its address, and `drop`. */
 export const database = async () => {
   const cluster = process.env.NUDGE_TEST_POSTGRES;
   if (!cluster) {
@@ -29,5 +31,7 @@ export const database = async () => {
   const url = new URL(cluster);
   url.username = owner;
   url.pathname = `/${name}`;
-  return { url: `${url}?sslmode=disable`, drop: () => psql(cluster, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
+  const address = `${url}?sslmode=disable`;
+  await run(program, ["db", "push"], { env: { PATH: process.env.PATH, DATABASE_URL: address } });
+  return { url: address, drop: () => psql(cluster, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
 };

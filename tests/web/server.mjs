@@ -10,7 +10,8 @@ import { fileURLToPath } from "node:url";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const program = process.env.NUDGE_BIN ?? path.join(root, "target/debug/nudge");
+/** The built program. */
+export const program = process.env.NUDGE_BIN ?? path.join(root, "target/debug/nudge");
 const patience = 120_000;
 
 /** Where screenshots go; not part of the repository. */
