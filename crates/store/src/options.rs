@@ -21,7 +21,7 @@ pub struct StoreOptions {
     /// Greatest number of jobs that wait for the writer.
     pub queue: usize,
     /// Greatest time that the writer waits at once for the callers of the last commit to come back, in microseconds;
-    /// 0 means that it never waits. It waits at most twice per commit, and never longer than a small share of one.
+    /// 0 means that it never waits. It waits at most twice per commit, each time for a quarter of the last one at most.
     pub gather_micros: u64,
     /// How long a call other than a decision waits for the writer to begin with it.
     pub call_deadline_ms: u64,
