@@ -2,7 +2,7 @@
 //! costs.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -101,6 +101,25 @@ fn a_marketplace_on_a_server_is_made_served_explained_and_used_again() {
     assert_eq!(site.number("SELECT count(*) FROM profiles"), 40);
     assert!(site.number("SELECT count(*) FROM recommendation_logs") > 0);
     assert_eq!(site.number("SELECT count(*) FROM user_archetypes"), 40);
+
+    // The guide's queries, as they are.
+    let guide = include_str!("../../../store/tests/schema/guide.sql");
+    let mut psql = Command::new("psql");
+    psql.args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &site.database.url()]);
+    let said = finish(psql.stdout(Stdio::piped()).stderr(Stdio::piped()), Some(guide)).good();
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split('|').collect()).collect();
+    let counted: u32 = lines
+        .iter()
+        .filter(|line| {
+            line.len() == 3 && ["big_spender", "high_flexibility", "average_user"].contains(&line[0])
+        })
+        .map(|line| line[1].parse::<u32>().unwrap())
+        .sum();
+    assert_eq!(counted, 40, "the distribution of step 7.2: {said}");
+    assert!(
+        lines.iter().any(|line| line[0] == "public" && line[1] == "user_archetypes" && line[2] == "t"),
+        "{said}"
+    );
 
     let keys = Keys::of(&site.folder);
     let question = site.questions().remove(0);
