@@ -59,19 +59,20 @@ impl Beside {
         Self::start(command, port, &folder.join("pgbouncer.log"))
     }
 
-    /// HAProxy before servers, which it asks ten times a second whether they are ready.
+    /// HAProxy before servers, which it asks ten times a second whether they are ready. One that is slow to say so is not
+    /// taken for dead; a dead one refuses the connection at once.
     pub fn haproxy(servers: &[&str], folder: &Path) -> Self {
         let port = free_port();
         let file = folder.join("haproxy.cfg");
         let mut text = format!(
-            "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n\
+            "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  timeout check 10s\n\
              \x20 option redispatch\n  retries 3\nfrontend nudge\n  bind 127.0.0.1:{port}\n\
              \x20 default_backend servers\nbackend servers\n  balance roundrobin\n\
              \x20 option httpchk GET /health/ready\n"
         );
         for (n, url) in servers.iter().enumerate() {
             let address = url.trim_start_matches("http://");
-            text.push_str(&format!("  server nudge{n} {address} check inter 100ms fall 1 rise 1\n"));
+            text.push_str(&format!("  server nudge{n} {address} check inter 100ms fall 2 rise 1\n"));
         }
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new("/usr/sbin/haproxy");

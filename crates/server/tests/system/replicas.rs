@@ -85,7 +85,8 @@ fn three_replicas_share_the_load_and_survive_the_loss_of_one() {
     let decisions = |server: &Server| server.metric("nudge_commit_rows_total");
     eventually("the share of the one that came back", || (decisions(&servers[1]) > 20.0).then_some(()));
     let promises = load.finish();
-    assert!(promises.wrong.is_empty(), "{:?}", promises.wrong);
+    let few: Vec<_> = promises.wrong.iter().take(3).collect();
+    assert!(promises.wrong.is_empty(), "{} wrong answers, such as {few:?}", promises.wrong.len());
     assert!(promises.broken <= CLIENTS as usize, "{} connections broke", promises.broken);
 
     for server in &servers {
