@@ -19,6 +19,7 @@ pub use setting::{SETTINGS, Setting, Source, Values};
 use crate::auth::jwks::{Jwks, JwksError};
 use crate::auth::keys::{self, ApiKeys, MIN_SECRET_BYTES, SecretError};
 use crate::auth::{Authenticator, Caller};
+use crate::outbound::address::{Addresses, BadNetworks};
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,8 @@ pub struct Config {
     pub retention: Retention,
     /// Known people in memory.
     pub cache_people: u64,
+    /// What may be sent to besides public addresses.
+    pub outbound: Addresses,
     publishable_keys: KeyMap,
     secret_keys: KeyMap,
     /// All values with their sources.
@@ -170,6 +173,11 @@ impl Config {
                 requests_days: values.number("NUDGE_KEEP_REQUESTS_DAYS", 0..=365_000)?,
             },
             cache_people: values.number("NUDGE_CACHE_PEOPLE", 1..=100_000_000)?,
+            outbound: values
+                .text("NUDGE_OUTBOUND_ALLOW_PRIVATE")
+                .unwrap_or_default()
+                .parse()
+                .map_err(|error: BadNetworks| values.bad("NUDGE_OUTBOUND_ALLOW_PRIVATE", error))?,
             publishable_keys: values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?,
             secret_keys: values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?,
             values,

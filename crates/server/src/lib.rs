@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod outbound;
 pub mod recorder;
 pub mod rest;
 pub mod server;

@@ -18,6 +18,7 @@ use super::path;
 use crate::auth::{Authenticator, Caller};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
+use crate::outbound::{Bounds, Outbound};
 use crate::recorder::Recorder;
 use crate::telemetry::Metrics;
 use crate::usecases::archetype::Archetypes;
@@ -46,6 +47,8 @@ pub struct App {
     pub recorder: Arc<Recorder>,
     /// Renders metrics.
     pub metrics: Metrics,
+    /// Sends to what operators configure.
+    pub outbound: Outbound,
     /// The HTTP limits.
     pub limits: Limits,
     /// How long a database server keeps rows that it has by month.
@@ -144,6 +147,7 @@ impl App {
                 people: Arc::clone(&people),
                 policy: Arc::clone(&policy),
             },
+            outbound: Outbound::new(config.outbound.clone(), Bounds::default(), parts.clock.clone()),
             clock: parts.clock,
             zone: config.zone.clone(),
             auth: parts.auth,

@@ -129,6 +129,11 @@ pub const SETTINGS: &[Setting] = &[
         Some("30"),
         "Days for which PostgreSQL keeps the log of requests, dropped by the month; 0: for ever",
     ),
+    setting(
+        "NUDGE_OUTBOUND_ALLOW_PRIVATE",
+        Some("0"),
+        "Where log drains and webhooks may go besides public addresses: 0 nowhere, 1 anywhere, or networks (10.0.0.0/8,fd00::/8)",
+    ),
     setting("NUDGE_CACHE_PEOPLE", Some("100000"), "People whose archetype is kept in memory"),
 ];
 
