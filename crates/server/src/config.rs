@@ -3,6 +3,7 @@
 
 pub mod database;
 pub mod setting;
+pub mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -115,6 +116,10 @@ pub struct Config {
     pub cache_people: u64,
     /// What may be sent to besides public addresses.
     pub outbound: Addresses,
+    /// The name of this server among its replicas, if it has been given one.
+    pub instance: Option<String>,
+    /// Where traces and metrics are sent, if anywhere.
+    pub otlp: Option<telemetry::OtlpConfig>,
     publishable_keys: KeyMap,
     secret_keys: KeyMap,
     /// All values with their sources.
@@ -178,9 +183,19 @@ impl Config {
                 .unwrap_or_default()
                 .parse()
                 .map_err(|error: BadNetworks| values.bad("NUDGE_OUTBOUND_ALLOW_PRIVATE", error))?,
+            instance: instance(&values)?,
+            otlp: telemetry::OtlpConfig::parse(&values)?,
             publishable_keys: values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?,
             secret_keys: values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?,
             values,
+        })
+    }
+
+    /// Gives the name of this server among its replicas: the one that it has been given, or host name and port.
+    pub fn instance(&self) -> String {
+        self.instance.clone().unwrap_or_else(|| {
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            format!("{host}:{}", self.port)
         })
     }
 
@@ -195,6 +210,15 @@ impl Config {
             IpAddr::V6(v6) => format!("http://[{v6}]:{}", self.port),
         }
     }
+}
+
+fn instance(values: &Values) -> Result<Option<String>, ConfigError> {
+    let Some(name) = values.text("NUDGE_INSTANCE") else { return Ok(None) };
+    let fits = name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if !fits {
+        return Err(values.bad("NUDGE_INSTANCE", "must be at most 128 visible ASCII characters"));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 fn cache_hours(values: &Values) -> Result<f64, ConfigError> {

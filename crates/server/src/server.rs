@@ -28,6 +28,7 @@ use crate::config::{Config, ConfigError, Database, Keys};
 use crate::recorder::Recorder;
 use crate::recorder::spool::{Spool, SpoolError};
 use crate::telemetry::Metrics;
+use crate::telemetry::otlp::{Otlp, OtlpError};
 
 /// Largest head of a request, URL included.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -99,6 +100,9 @@ pub enum StartError {
     /// The settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Where traces and metrics are to be sent.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
 }
 
 /// The exclusive use of a data directory, for as long as it lives.
@@ -224,7 +228,11 @@ impl Server {
         let spool = Spool::open(&config.data_dir, config.spool_bytes)?;
         let recorder = Arc::new(Recorder::new(store.clone(), spool, config.commit_timeout));
         let metrics = Metrics::install();
-        let parts = Parts { clock, auth, store, recorder, metrics, anon_key: keys.anon.clone() };
+        let otlp = match &config.otlp {
+            Some(otlp) => Some(Arc::new(Otlp::start(otlp, &config.instance(), &metrics)?)),
+            None => None,
+        };
+        let parts = Parts { clock, auth, store, recorder, metrics, otlp, anon_key: keys.anon.clone() };
         let app = Arc::new(App::new(config, parts));
         Ok(Self { app, keys, listener, address, _lock: lock })
     }
@@ -290,7 +298,14 @@ impl Server {
         if depth > 0 {
             tracing::warn!(?drained, spool.depth = depth, "server.spool_not_empty");
         }
+        // What is sent at the end are the figures of the end.
+        api::metrics::publish(&app);
         app.store.close().await;
+        if let Some(otlp) = app.otlp.clone()
+            && let Err(error) = tokio::task::spawn_blocking(move || otlp.stop()).await
+        {
+            tracing::error!(%error, "otlp.stop_died");
+        }
         tracing::info!("server.stopped");
     }
 }
@@ -331,6 +346,7 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
             log_audit_head(&app, &mut logged).await;
             tokio::time::sleep(UPKEEP).await;
             app.metrics.upkeep();
+            api::metrics::publish(&app);
             app.tidy_rates();
         }
     });

@@ -1,4 +1,11 @@
-//! Logs and metrics.
+//! Logs, metrics and traces.
+//!
+//! Where next: [`family`] lists every metric, [`otlp`] sends them and the traces to a collector.
+
+pub mod family;
+pub mod otlp;
+pub(crate) mod process;
+pub mod series;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -35,7 +42,7 @@ impl Metrics {
             if metrics::set_global_recorder(recorder).is_err() {
                 tracing::warn!("metrics.another_recorder_is_installed");
             }
-            describe();
+            family::describe();
             handle
         });
         Self(handle.clone())
@@ -50,33 +57,6 @@ impl Metrics {
     pub fn upkeep(&self) {
         self.0.run_upkeep();
     }
-}
-
-fn describe() {
-    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
-    counter!("nudge_http_requests_total", "Requests by route, method and status");
-    histogram!("nudge_http_request_duration_seconds", "Time from a request's head to its answer");
-    gauge!("nudge_http_in_flight", "Requests in work");
-    counter!("nudge_decisions_total", "Recorded decisions by rule");
-    counter!(
-        "nudge_decisions_degraded_total",
-        "Decisions made without personal data because it could not be read"
-    );
-    counter!("nudge_decisions_spooled_total", "Decisions that went to the spool");
-    counter!("nudge_decisions_replayed_total", "Spooled decisions brought back into the database");
-    counter!("nudge_decisions_set_aside_total", "Spooled decisions that the database refused for good");
-    counter!("nudge_spool_damaged_total", "Times that the spool could not be read on and was set aside");
-    counter!("nudge_recorder_queue_full_total", "Decisions that found the recorder's queue full");
-    counter!("nudge_outcomes_total", "Recorded outcomes");
-    counter!("nudge_archetype_cache_hits_total", "People found in memory");
-    counter!("nudge_archetype_cache_misses_total", "People read from the database");
-    gauge!("nudge_recorder_queue_depth", "Writes that wait for a commit");
-    gauge!("nudge_recorder_away", "1 while decisions go to the spool first");
-    gauge!("nudge_spool_depth", "Decisions in the spool");
-    gauge!("nudge_last_commit_seconds", "Duration of the last commit");
-    counter!("nudge_commits_total", "Commits of the database");
-    counter!("nudge_commit_rows_total", "Writes in those commits");
-    counter!("nudge_commit_failures_total", "Commits that the database could not take");
 }
 
 /// Starts logging to standard error: coloured on a terminal, JSON when asked for.

@@ -31,7 +31,7 @@ pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,
     LeaseNightRow, LeaseRow, ProfileRow,
 };
-pub use options::{PostgresOptions, ReadLimits, Retention, StoreOptions, WriterStats};
+pub use options::{PoolStats, PostgresOptions, ReadLimits, Retention, StoreOptions, WriterStats};
 pub use outcome::Outcome;
 pub use postgres::Role;
 pub use postgres::dsn::{Dsn, DsnError};

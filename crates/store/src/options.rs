@@ -180,3 +180,14 @@ pub struct WriterStats {
     /// Time that the newest commit took, from its first statement to its end.
     pub last_commit_micros: u64,
 }
+
+/// How many connections of a kind there may be, and how many are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolStats {
+    /// What they are for: `reads` for everything that only reads, `calls` for writes, `decisions` for decisions.
+    pub name: &'static str,
+    /// Connections that may be open at once.
+    pub size: usize,
+    /// Connections that are in use now.
+    pub busy: usize,
+}

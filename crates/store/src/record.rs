@@ -345,12 +345,22 @@ pub enum OutcomeReporter {
 }
 
 /// What became of a call with outcomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OutcomesRecorded {
     /// Events appended.
     pub recorded: usize,
     /// Events that were there already.
     pub duplicates: usize,
+    /// What the appended events are, in their order; with a choice whether it was what had been recommended.
+    pub appended: Vec<(EventKind, Option<bool>)>,
+}
+
+impl OutcomesRecorded {
+    pub(crate) fn note(&mut self, event: &crate::outcome::Event, decided: &crate::outcome::Decided) {
+        let chosen = (event.kind == EventKind::Selected).then_some(event.transaction_type);
+        self.recorded += 1;
+        self.appended.push((event.kind, chosen.map(|chosen| chosen == Some(decided.primary))));
+    }
 }
 
 /// Why a call with outcomes changed nothing.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::catalog::{TABLES, Table};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
-use crate::options::{PostgresOptions, Retention, StoreOptions, WriterStats};
+use crate::options::{PoolStats, PostgresOptions, Retention, StoreOptions, WriterStats};
 use crate::postgres::{PostgresStore, Role};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError, ReadQuery};
@@ -149,6 +149,19 @@ impl Store {
     /// Gives the writer's figures.
     pub fn writer_stats(&self) -> WriterStats {
         on_backend!(self, store => store.writer_stats())
+    }
+
+    /// Gives the figures of the connections.
+    pub fn pools(&self) -> Vec<PoolStats> {
+        on_backend!(self, store => store.pools())
+    }
+
+    /// Names the engine: `sqlite` or `postgres`.
+    pub fn engine(&self) -> &'static str {
+        match &self.backend {
+            Backend::Sqlite(_) => "sqlite",
+            Backend::Postgres(_) => "postgres",
+        }
     }
 
     /// Commits what is queued, copies the log back and ends the writer. Every later call is unavailable.

@@ -21,6 +21,7 @@ use crate::config::{Config, Limits};
 use crate::outbound::{Bounds, Outbound};
 use crate::recorder::Recorder;
 use crate::telemetry::Metrics;
+use crate::telemetry::otlp::Otlp;
 use crate::usecases::archetype::Archetypes;
 use crate::usecases::people::People;
 use crate::usecases::recommend::Recommender;
@@ -49,6 +50,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Sends to what operators configure.
     pub outbound: Outbound,
+    /// Sends traces and metrics, if anywhere.
+    pub otlp: Option<Arc<Otlp>>,
     /// The HTTP limits.
     pub limits: Limits,
     /// How long a database server keeps rows that it has by month.
@@ -125,6 +128,8 @@ pub struct Parts {
     pub recorder: Arc<Recorder>,
     /// Renders metrics.
     pub metrics: Metrics,
+    /// Sends traces and metrics, if anywhere.
+    pub otlp: Option<Arc<Otlp>>,
     /// The anonymous key.
     pub anon_key: String,
 }
@@ -156,6 +161,7 @@ impl App {
             people,
             recorder: parts.recorder,
             metrics: parts.metrics,
+            otlp: parts.otlp,
             retention: config.retention,
             url: config.url(),
             anon_key: parts.anon_key,

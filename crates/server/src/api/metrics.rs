@@ -12,6 +12,7 @@ use metrics::{counter, gauge};
 use super::App;
 use super::error::ApiError;
 use crate::auth::Caller;
+use crate::telemetry::process;
 
 /// Shows the metrics in Prometheus' text format.
 #[utoipa::path(get, path = super::path::METRICS, tag = "operations", operation_id = "getMetrics",
@@ -25,6 +26,16 @@ pub async fn get_metrics(State(app): State<Arc<App>>, parts: Parts) -> Result<Re
             Caller::User(_) => return Err(ApiError::RoleRequired { needed: "the service key" }),
         }
     }
+    publish(&app);
+    let mut response = Response::new(Body::from(app.metrics.render()));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(response)
+}
+
+/// Sets the gauges that nobody sets as things happen. To be called before metrics are read, and every few seconds.
+pub fn publish(app: &App) {
     let recorder = app.recorder.stats();
     let writer = app.store.writer_stats();
     gauge!("nudge_recorder_queue_depth").set(app.store.queue_depth() as f64);
@@ -35,9 +46,13 @@ pub async fn get_metrics(State(app): State<Arc<App>>, parts: Parts) -> Result<Re
     counter!("nudge_commits_total").absolute(writer.commits);
     counter!("nudge_commit_rows_total").absolute(writer.rows);
     counter!("nudge_commit_failures_total").absolute(writer.failures);
-    let mut response = Response::new(Body::from(app.metrics.render()));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
-    Ok(response)
+    gauge!("nudge_spool_used_ratio").set(app.recorder.spool_used());
+    gauge!("nudge_archetype_cache_people").set(app.people.known() as f64);
+    for pool in app.store.pools() {
+        gauge!("nudge_database_connections", "pool" => pool.name).set(pool.size as f64);
+        gauge!("nudge_database_connections_busy", "pool" => pool.name).set(pool.busy as f64);
+    }
+    gauge!("nudge_build_info", "version" => env!("CARGO_PKG_VERSION"), "engine" => app.store.engine())
+        .set(1.0);
+    process::publish();
 }

@@ -47,6 +47,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let method = request.method().clone();
     let is_head = method == Method::HEAD;
     request.extensions_mut().insert(Arrived(arrived));
+    let span = app.otlp.as_ref().and_then(|otlp| otlp.begin(route, &method, request.headers(), &request_id));
 
     let mut response = if method == Method::OPTIONS {
         let mut response = StatusCode::OK.into_response();
@@ -76,6 +77,9 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     add_headers(response.headers_mut(), &request_id, below_rest);
     let status = response.status();
     note(route, &method, status, arrived);
+    if let Some(otlp) = &app.otlp {
+        otlp.end(span, (route, &method), status, arrived.elapsed());
+    }
     tracing::debug!(request.id = %request_id, http.route = route, http.method = %method, http.status = status.as_u16(),
         duration_us = arrived.elapsed().as_micros() as u64, "request.done");
     response

@@ -88,7 +88,13 @@ pub async fn record_outcomes(
         return Err(ApiError::Unavailable { detail: "the decision is still in the spool".to_owned() });
     }
     let done = app.store.record_outcomes(reporter, events, app.clock.now()).await?;
-    metrics::counter!("nudge_outcomes_total").increment(done.recorded as u64);
+    for (kind, followed) in &done.appended {
+        metrics::counter!("nudge_outcomes_total", "event" => kind.as_str()).increment(1);
+        if let Some(followed) = followed {
+            let followed = if *followed { "true" } else { "false" };
+            metrics::counter!("nudge_choices_total", "followed" => followed).increment(1);
+        }
+    }
     let answer = OutcomesBody { success: true, recorded: done.recorded, duplicates: done.duplicates };
     Ok(respond::json(StatusCode::OK, &answer))
 }

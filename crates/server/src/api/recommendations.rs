@@ -135,6 +135,7 @@ pub async fn get_recommendations(State(app): State<Arc<App>>, parts: Parts) -> R
         .map_err(|error| ApiError::Internal { detail: error.to_string() })?;
     app.recorder.record(row).await?;
     metrics::counter!("nudge_decisions_total", "rule" => decided.decision.rule.as_str(),
+        "type" => decided.decision.primary().as_str(), "archetype" => decided.decision.archetype.as_str(),
         "personalized" => if decided.decision.personalized { "true" } else { "false" })
     .increment(1);
     Ok(respond::json(StatusCode::OK, &body(id, &decided, options, &app.policy.name, now)))

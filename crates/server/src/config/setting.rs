@@ -135,6 +135,28 @@ pub const SETTINGS: &[Setting] = &[
         "Where log drains and webhooks may go besides public addresses: 0 nowhere, 1 anywhere, or networks (10.0.0.0/8,fd00::/8)",
     ),
     setting("NUDGE_CACHE_PEOPLE", Some("100000"), "People whose archetype is kept in memory"),
+    setting("NUDGE_INSTANCE", None, "Name of this server among its replicas; default: host name and port"),
+    setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        None,
+        "Address of an OpenTelemetry collector, such as http://127.0.0.1:4318; default: nothing is sent",
+    ),
+    setting("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None, "Another URL for traces"),
+    setting("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", None, "Another URL for metrics"),
+    secret(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Headers for the collector: name=value, with commas between several",
+    ),
+    setting("OTEL_EXPORTER_OTLP_PROTOCOL", Some("http/protobuf"), "http/protobuf, the only one"),
+    setting("OTEL_EXPORTER_OTLP_TIMEOUT", Some("10000"), "Milliseconds in which the collector must answer"),
+    setting("OTEL_SERVICE_NAME", Some("nudge"), "Name under which the collector shows the service"),
+    setting(
+        "OTEL_TRACES_SAMPLER",
+        Some("parentbased_always_on"),
+        "Which requests are traced: always_on, always_off, traceidratio, or these with parentbased_ before",
+    ),
+    setting("OTEL_TRACES_SAMPLER_ARG", Some("1"), "Share of requests that traceidratio traces"),
+    setting("OTEL_METRIC_EXPORT_INTERVAL", Some("60000"), "Milliseconds between two exports of metrics"),
 ];
 
 /// Where a value came from.

@@ -135,6 +135,11 @@ impl Recorder {
         self.spool.contains(id)
     }
 
+    /// Gives the share of the spool that is taken, 0 to 1.
+    pub fn spool_used(&self) -> f64 {
+        self.spool.used()
+    }
+
     /// Gives the counts.
     pub fn stats(&self) -> RecorderStats {
         RecorderStats {

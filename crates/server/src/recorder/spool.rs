@@ -181,6 +181,13 @@ impl Spool {
         self.shared.lock().pending.len()
     }
 
+    /// Gives the share of the file that is taken, 0 to 1. Room comes back when the spool is empty.
+    pub fn used(&self) -> f64 {
+        let position = self.shared.lock();
+        let taken = position.tail.saturating_sub(FIRST_RECORD);
+        taken as f64 / (self.shared.size - FIRST_RECORD) as f64
+    }
+
     /// Says whether a row waits.
     pub fn contains(&self, id: &Uuid) -> bool {
         self.shared.lock().pending.contains(id)

@@ -109,6 +109,11 @@ impl People {
         WithRequests::IfNotFresh { fresh_after, now, policy: &self.policy.name }
     }
 
+    /// Gives the number of people in memory, as far as it is counted yet.
+    pub fn known(&self) -> u64 {
+        self.known.entry_count()
+    }
+
     /// Gives the age at which a stored archetype is computed again, in hours.
     pub fn ttl_hours(&self) -> f64 {
         self.ttl.as_secs_f64() / 3_600.0

@@ -21,3 +21,4 @@ mod recommendations;
 mod recorder;
 mod rest;
 mod support;
+mod telemetry;

@@ -48,7 +48,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactTable, FactsApplied};
-use crate::options::{PostgresOptions, Retention, WriterStats};
+use crate::options::{PoolStats, PostgresOptions, Retention, WriterStats};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
@@ -147,6 +147,11 @@ impl PostgresStore {
 
     pub(crate) fn writer_stats(&self) -> WriterStats {
         self.inner.writer.stats()
+    }
+
+    pub(crate) fn pools(&self) -> Vec<PoolStats> {
+        let inner = &self.inner;
+        vec![inner.pool.stats("calls"), inner.reads.stats(), inner.writer.pool_stats()]
     }
 
     pub(crate) async fn close(&self) {

@@ -308,8 +308,9 @@ pub(super) async fn record(
         if let Some(why) = why {
             return Err(OutcomeError::Impossible { index, why });
         }
+        let event = new.event;
         if funnel.append(new) {
-            recorded.recorded += 1;
+            recorded.note(&event, &funnel.decided);
         } else {
             recorded.duplicates += 1;
         }

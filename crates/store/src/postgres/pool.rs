@@ -16,6 +16,7 @@ use super::convert::{Doing, Statement, is_conflict, is_stale_statement, store_er
 use super::lanes::ended;
 use super::session::{Session, Values};
 use crate::error::StoreError;
+use crate::options::PoolStats;
 
 /// Times that a transaction is tried in all when it meets another one.
 const TRIES: u32 = 6;
@@ -38,6 +39,7 @@ impl Drop for Owned {
 /// The pool.
 pub(super) struct Pool {
     connector: Arc<Connector>,
+    size: usize,
     places: Arc<Semaphore>,
     idle: Mutex<Vec<Owned>>,
     /// Longest wait for a connection.
@@ -58,6 +60,7 @@ impl Pool {
     ) -> Self {
         Self {
             connector,
+            size: size.max(1),
             places: Arc::new(Semaphore::new(size.max(1))),
             idle: Mutex::default(),
             wait,
@@ -72,6 +75,11 @@ impl Pool {
         self.closed.store(true, Ordering::Release);
         self.places.close();
         self.idle().clear();
+    }
+
+    /// Gives the number of connections that may be open, and of those in use.
+    pub(super) fn stats(&self, name: &'static str) -> PoolStats {
+        PoolStats { name, size: self.size, busy: self.size.saturating_sub(self.places.available_permits()) }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Owned>> {

@@ -24,7 +24,7 @@ use super::rights::{claims, own, role};
 use super::{GRACE, Inner};
 use crate::error::StoreError;
 use crate::gate::Gate;
-use crate::options::ReadLimits;
+use crate::options::{PoolStats, ReadLimits};
 use crate::query::plan::Plan;
 use crate::query::{Count, MAX_ROWS, ReadAnswer, ReadError, Shape};
 use crate::rights::{Caller, Grade, Scope, Verb, scope};
@@ -62,6 +62,10 @@ impl Reads {
     pub(super) fn close(&self) {
         self.gate.close();
         self.pool.close();
+    }
+
+    pub(super) fn stats(&self) -> PoolStats {
+        self.pool.stats("reads")
     }
 }
 

@@ -15,7 +15,7 @@ use super::convert::unavailable;
 use super::decision;
 use super::pool::Pool;
 use crate::error::StoreError;
-use crate::options::WriterStats;
+use crate::options::{PoolStats, WriterStats};
 use crate::record::DecisionRow;
 
 /// The answer to a decision.
@@ -38,6 +38,7 @@ struct Counters {
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
     counters: Arc<Counters>,
+    pool: Arc<Pool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -46,15 +47,16 @@ impl Writer {
     pub(super) fn start(pool: Pool, connections: usize, queue: usize, batch: usize) -> Self {
         let (jobs, waiting) = mpsc::channel(queue.max(1));
         let counters = Arc::new(Counters::default());
+        let pool = Arc::new(pool);
         let task = Task {
             waiting,
-            pool: Arc::new(pool),
+            pool: Arc::clone(&pool),
             connections: connections.max(1),
             batch: batch.max(1),
             counters: Arc::clone(&counters),
         };
         let task = tokio::spawn(task.run());
-        Self { jobs, counters, task: Mutex::new(Some(task)) }
+        Self { jobs, counters, pool, task: Mutex::new(Some(task)) }
     }
 
     /// Hands a decision over and waits for its commit.
@@ -71,6 +73,10 @@ impl Writer {
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, Arc<DecisionRow>> {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job::Decision(Arc::clone(&row), reply)).map(|()| answer).map_err(|_| row)
+    }
+
+    pub(super) fn pool_stats(&self) -> PoolStats {
+        self.pool.stats("decisions")
     }
 
     pub(super) fn queue_depth(&self) -> usize {

@@ -38,7 +38,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
-use crate::options::{StoreOptions, WriterStats};
+use crate::options::{PoolStats, StoreOptions, WriterStats};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
 use crate::record::{
@@ -94,6 +94,10 @@ impl SqliteStore {
 
     pub(crate) fn writer_stats(&self) -> WriterStats {
         self.inner.writer.stats()
+    }
+
+    pub(crate) fn pools(&self) -> Vec<PoolStats> {
+        vec![self.inner.pool.stats()]
     }
 
     pub(crate) async fn close(&self) {

@@ -208,7 +208,7 @@ pub(super) fn record(
             return Err(OutcomeError::Impossible { index, why });
         }
         if funnel.append(conn, &new, now)? {
-            recorded.recorded += 1;
+            recorded.note(&new.event, &funnel.decided);
         } else {
             recorded.duplicates += 1;
         }

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::connection;
 use super::convert::{Within, statements};
 use crate::error::StoreError;
-use crate::options::StoreOptions;
+use crate::options::{PoolStats, StoreOptions};
 
 statements! {
     BEGIN_READ = "BEGIN";
@@ -56,6 +56,16 @@ impl Pool {
         };
         place.sound = run(&conn, END_READ).is_ok().then_some(conn);
         result
+    }
+
+    /// Gives the number of connections that may be open, and of those in use.
+    pub(super) fn stats(&self) -> PoolStats {
+        let state = self.lock();
+        PoolStats {
+            name: "reads",
+            size: self.options.readers.max(1),
+            busy: state.open.saturating_sub(state.idle.len()),
+        }
     }
 
     /// Closes the idle connections and refuses every later read.

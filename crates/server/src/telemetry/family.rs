@@ -1,0 +1,150 @@
+//! Every metric that this program exports, in one list: the descriptions of `/metrics` are made from it, OTLP sends it,
+//! and docs/OPERATIONS.md is compared with it by a test.
+//!
+//! Names are `nudge_<thing>_<unit>`, a counter ends in `_total`. Figures of the process have the names that Prometheus'
+//! own clients use.
+
+/// What a family is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises, from 0 at the start of the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by bucket.
+    Histogram,
+}
+
+/// A metric: a name, and what its series are told apart by.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// The name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says, one line.
+    pub help: &'static str,
+}
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, labels, help }
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+/// Every metric.
+pub const FAMILIES: &[Family] = &[
+    // Requests.
+    family("nudge_http_requests_total", Counter, &["route", "method", "status"], "Answers"),
+    family(
+        "nudge_http_request_duration_seconds",
+        Histogram,
+        &["route", "status"],
+        "Time from a request's head to its answer",
+    ),
+    family("nudge_http_in_flight", Gauge, &[], "Requests in work"),
+    // Business.
+    family(
+        "nudge_decisions_total",
+        Counter,
+        &["type", "archetype", "rule", "personalized"],
+        "Recorded decisions by what was recommended, to whom, and why",
+    ),
+    family(
+        "nudge_decisions_degraded_total",
+        Counter,
+        &[],
+        "Decisions made without personal data because it could not be read",
+    ),
+    family("nudge_outcomes_total", Counter, &["event"], "Outcomes recorded by the outcomes route"),
+    family(
+        "nudge_choices_total",
+        Counter,
+        &["followed"],
+        "Choices reported, by whether they are what had been recommended",
+    ),
+    // Recorder and spool.
+    family("nudge_recorder_queue_depth", Gauge, &[], "Writes that wait for a commit"),
+    family("nudge_recorder_queue_full_total", Counter, &[], "Decisions that found the recorder's queue full"),
+    family("nudge_recorder_away", Gauge, &[], "1 while decisions go to the spool first"),
+    family("nudge_spool_depth", Gauge, &[], "Decisions in the spool"),
+    family("nudge_spool_used_ratio", Gauge, &[], "Share of the spool that is taken, 0 to 1"),
+    family("nudge_decisions_spooled_total", Counter, &[], "Decisions that went to the spool"),
+    family(
+        "nudge_decisions_replayed_total",
+        Counter,
+        &[],
+        "Spooled decisions brought back into the database",
+    ),
+    family(
+        "nudge_decisions_set_aside_total",
+        Counter,
+        &[],
+        "Spooled decisions that the database refused for good",
+    ),
+    family(
+        "nudge_spool_damaged_total",
+        Counter,
+        &[],
+        "Times that the spool could not be read on and was set aside",
+    ),
+    // Database.
+    family("nudge_commits_total", Counter, &[], "Commits of the database"),
+    family("nudge_commit_rows_total", Counter, &[], "Writes in those commits"),
+    family("nudge_commit_failures_total", Counter, &[], "Commits that the database could not take"),
+    family("nudge_last_commit_seconds", Gauge, &[], "Duration of the last commit"),
+    family("nudge_database_connections", Gauge, &["pool"], "Connections that may be open at once"),
+    family("nudge_database_connections_busy", Gauge, &["pool"], "Connections that are in use"),
+    // Caches.
+    family("nudge_archetype_cache_hits_total", Counter, &[], "People found in memory"),
+    family("nudge_archetype_cache_misses_total", Counter, &[], "People read from the database"),
+    family("nudge_archetype_cache_people", Gauge, &[], "People in memory"),
+    // Telemetry itself.
+    family("nudge_otlp_exports_total", Counter, &["signal", "result"], "Batches sent to the OTLP endpoint"),
+    // The process.
+    family(
+        "nudge_build_info",
+        Gauge,
+        &["version", "engine"],
+        "1, with the version and the database's engine",
+    ),
+    family("process_cpu_seconds_total", Counter, &[], "Processor time that the process has taken"),
+    family("process_resident_memory_bytes", Gauge, &[], "Memory in use"),
+    family("process_open_fds", Gauge, &[], "Open file descriptors"),
+    family("process_threads", Gauge, &[], "Threads"),
+    family("process_start_time_seconds", Gauge, &[], "When the process began, Unix time"),
+];
+
+/// The events of outcomes, each of which has a series from the start.
+const EVENTS: [&str; 8] =
+    ["viewed", "selected", "submitted", "accepted", "declined", "expired", "cancelled", "nps"];
+
+/// Describes every family, and begins those whose series are known, so that a rate over them is right from the first one.
+pub(super) fn describe() {
+    use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
+    for family in FAMILIES {
+        match family.kind {
+            Kind::Counter => {
+                describe_counter!(family.name, family.help);
+                if family.labels.is_empty() {
+                    counter!(family.name).absolute(0);
+                }
+            }
+            Kind::Gauge => describe_gauge!(family.name, family.help),
+            Kind::Histogram => describe_histogram!(family.name, family.help),
+        }
+    }
+    for event in EVENTS {
+        counter!("nudge_outcomes_total", "event" => event).absolute(0);
+    }
+    for followed in ["true", "false"] {
+        counter!("nudge_choices_total", "followed" => followed).absolute(0);
+    }
+}
