@@ -17,6 +17,7 @@ pub mod error;
 pub mod fact;
 mod format;
 mod gate;
+pub mod job;
 pub mod options;
 pub mod outcome;
 mod postgres;

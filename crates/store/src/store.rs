@@ -14,6 +14,10 @@ use uuid::Uuid;
 use crate::catalog::{TABLES, Table};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
+use crate::job::{
+    BatchSaved, JobState, NewRun, PeoplePage, PersonState, Run, RunBatch, RunCancelled, RunEnd, RunFailure,
+    RunLease, RunSelection, RunStarted, Scheduler, TakenRun,
+};
 use crate::options::{PoolStats, PostgresOptions, Retention, StoreOptions, WriterStats};
 use crate::postgres::{PostgresStore, Role};
 use crate::query::plan::Plan;
@@ -358,6 +362,172 @@ impl Store {
     /// As [`Store::load_person`].
     pub async fn audit_head(&self) -> Result<Option<String>, StoreError> {
         on_backend!(self, store => store.audit_head().await)
+    }
+}
+
+/// The recalculation job; see [`crate::job`].
+impl Store {
+    /// Reads the lease as it stands, and what waits for somebody.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn job_state(&self) -> Result<JobState, StoreError> {
+        on_backend!(self, store => store.job_state().await)
+    }
+
+    /// Starts a run, unless one is not finished or its cause has been seen to before.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn start_run(&self, new: NewRun) -> Result<RunStarted, StoreError> {
+        on_backend!(self, store => store.start_run(new).await)
+    }
+
+    /// Goes on with the run that is not finished, if its lease is over. A backend of a server that keeps the lease's row
+    /// locked five seconds after that is ended.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn take_over_run(&self, holder: &str) -> Result<Option<TakenRun>, StoreError> {
+        on_backend!(self, store => store.take_over_run(holder).await)
+    }
+
+    /// Renews a lease between two batches; says whether it was still held.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn renew_run(&self, lease: RunLease) -> Result<bool, StoreError> {
+        on_backend!(self, store => store.renew_run(lease).await)
+    }
+
+    /// Marks who has asked or been asked since the last completed run began, less a margin, where the app keeps its
+    /// requests itself; gives their number. Requests of our own mark users as they come.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn mark_recent(&self, margin: jiff::SignedDuration) -> Result<u64, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(0),
+            Backend::Postgres(store) => store.mark_recent(margin).await,
+        }
+    }
+
+    /// Lists the next users of a run, in order of their ids.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn run_people(
+        &self,
+        selection: RunSelection,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<PeoplePage, StoreError> {
+        on_backend!(self, store => store.run_people(selection, after, limit).await)
+    }
+
+    /// Reads what is known of users, with their `newest` requests, of one moment. The answers are in the order given; a
+    /// user whose rows cannot be read comes with the reason.
+    ///
+    /// # Errors
+    /// [`StoreError::Inconsistent`] when the database cannot give a row of one of them: ask for fewer to find out which.
+    /// Else as described at [`Store`].
+    pub async fn run_facts(
+        &self,
+        users: Vec<UserId>,
+        newest: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Result<PersonState, String>>, StoreError> {
+        on_backend!(self, store => store.run_facts(users, newest, now).await)
+    }
+
+    /// Stores a batch and the run's cursor, or as much of it as there is time for, unless the lease is lost.
+    ///
+    /// # Errors
+    /// As described at [`Store`]: nothing was stored.
+    pub async fn save_run_batch(
+        &self,
+        lease: RunLease,
+        batch: Arc<RunBatch>,
+    ) -> Result<BatchSaved, StoreError> {
+        on_backend!(self, store => store.save_run_batch(lease, batch).await)
+    }
+
+    /// Ends a run, or pauses it, and gives the lease back; says whether the lease was still held.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn end_run(&self, lease: RunLease, end: RunEnd) -> Result<bool, StoreError> {
+        on_backend!(self, store => store.end_run(lease, end).await)
+    }
+
+    /// Cancels a run: its term ends, so that nothing more is written for it, whoever works on it.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn cancel_run(&self, id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
+        on_backend!(self, store => store.cancel_run(id, now).await)
+    }
+
+    /// Notes a time of the schedule as seen to, without a run.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn see_to_schedule(&self, at: Timestamp) -> Result<(), StoreError> {
+        on_backend!(self, store => store.see_to_schedule(at).await)
+    }
+
+    /// Says who starts the nightly run. The embedded database has no scheduler of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] on the embedded database, and as described at [`Store`].
+    pub async fn set_scheduler(&self, scheduler: Scheduler) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Err(StoreError::Refused {
+                table: "nudge_job_leases",
+                detail: "an embedded database has no scheduler of its own".to_owned(),
+            }),
+            Backend::Postgres(store) => store.set_scheduler(scheduler).await,
+        }
+    }
+
+    /// Takes a row of `job_requests` without a run: its settings cannot be used.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn refuse_job_request(&self, id: i64) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(store) => store.refuse_job_request(id).await,
+        }
+    }
+
+    /// Lists at most `limit` users of a run that failed fewer times than `attempts`, by id.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn run_failures(
+        &self,
+        id: Uuid,
+        attempts: u32,
+        limit: u32,
+    ) -> Result<Vec<RunFailure>, StoreError> {
+        on_backend!(self, store => store.run_failures(id, attempts, limit).await)
+    }
+
+    /// Reads a run.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn run(&self, id: Uuid) -> Result<Option<Run>, StoreError> {
+        on_backend!(self, store => store.run(id).await)
+    }
+
+    /// Lists the newest runs, newest first.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
+        on_backend!(self, store => store.runs(limit).await)
     }
 }
 

@@ -38,8 +38,16 @@ const ALWAYS: [&str; 6] = [
     "edge_function_logs",
 ];
 /// Our tables in `nudge`, partitions left out.
-const OWN: [&str; 6] =
-    ["facts", "job_requests", "migrations", "spool_receipts", "stale_users", "user_changes"];
+const OWN: [&str; 8] = [
+    "facts",
+    "job_failures",
+    "job_leases",
+    "job_requests",
+    "migrations",
+    "spool_receipts",
+    "stale_users",
+    "user_changes",
+];
 
 const OUR_FACTS: &str = "SELECT f.name FROM nudge.facts AS f
   WHERE pg_catalog.to_regclass(pg_catalog.format('public.%I', f.name)) IS NOT NULL ORDER BY f.name";

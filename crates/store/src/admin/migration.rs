@@ -52,6 +52,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "decision_index",
         sql: include_str!("../../../../supabase/migrations/20261101000300_decision_index.sql"),
     },
+    Migration {
+        version: 20_261_124_000_000,
+        name: "job",
+        sql: include_str!("../../../../supabase/migrations/20261124000000_job.sql"),
+    },
 ];
 
 /// Names the lock under which one push at a time works.

@@ -20,6 +20,7 @@ use super::{audit, change};
 use crate::error::StoreError;
 use crate::fact::FactTable;
 use crate::format::{time_text, to_microsecond, two_decimals};
+use crate::job::PersonSaved;
 use crate::record::{
     Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, ComputedArchetype, FactsVersion,
     ManualOverride, StoredArchetype,
@@ -111,7 +112,7 @@ pub(super) async fn save_all(
 ) -> Result<Vec<ArchetypeSaved>, StoreError> {
     let mut answers = vec![ArchetypeSaved::Superseded; many.len()];
     let mut left: Vec<usize> = (0..many.len()).collect();
-    transaction.query(PROFILES, &LOCK_OPT_OUTS_SHARED, &[]).await?;
+    keep_opt_outs_out(transaction).await?;
     while !left.is_empty() {
         // A user who is there twice comes twice, the second time after the first write.
         let mut round = BTreeMap::new();
@@ -123,8 +124,10 @@ pub(super) async fn save_all(
             Some(_) => true,
             None => false,
         });
-        for n in save_round(transaction, sources, &round).await? {
-            if let Some(answer) = answers.get_mut(n) {
+        let these = round.iter().map(|(user, (_, (_, computed, version)))| (*user, (computed, version)));
+        let saved = save_round(transaction, sources, &these.collect()).await?;
+        for ((n, _), saved) in round.values().zip(saved) {
+            if let (Some(answer), PersonSaved::Saved(_)) = (answers.get_mut(*n), saved) {
                 *answer = ArchetypeSaved::Saved;
             }
         }
@@ -132,12 +135,12 @@ pub(super) async fn save_all(
     Ok(answers)
 }
 
-/// Stores those of different users, in the order of their ids; gives the places of those that went through.
-async fn save_round(
+/// Stores those of different users, in the order of their ids; gives what became of each, in that order.
+pub(super) async fn save_round(
     transaction: &Transaction<'_>,
     sources: Sources,
-    round: &BTreeMap<&UserId, (usize, &ToSave)>,
-) -> Result<Vec<usize>, StoreError> {
+    round: &BTreeMap<&UserId, (&ComputedArchetype, &FactsVersion)>,
+) -> Result<Vec<PersonSaved>, StoreError> {
     let users: Vec<&str> = round.keys().map(|user| user.as_str()).collect();
     let out = locked_opt_outs(transaction, sources, &users).await?;
     let marks: BTreeMap<String, i64> = change::lock_marks(transaction, &users).await?.into_iter().collect();
@@ -150,12 +153,21 @@ async fn save_round(
 
     let (mut inserts, mut updates) = (Columns::default(), Columns::default());
     let mut changed = BTreeSet::new();
-    for (user, (_, (_, computed, version))) in round {
+    let mut answers = Vec::with_capacity(round.len());
+    for (user, (computed, version)) in round {
         let old = stored.get(user.as_str());
         let is_same = version.stale_revision == marks.get(user.as_str()).copied()
             && version.row_updated_at == old.map(|old| time_text(old.updated_at));
-        let overridden = old.is_some_and(|old| old.has_live_override(computed.computed_at));
-        if !is_same || overridden || out.contains(user.as_str()) {
+        answers.push(if out.contains(user.as_str()) {
+            PersonSaved::OptedOut
+        } else if old.is_some_and(|old| old.has_live_override(computed.computed_at)) {
+            PersonSaved::Overridden
+        } else if is_same {
+            PersonSaved::Saved(old.map(|old| (old.archetype, old.confidence)))
+        } else {
+            PersonSaved::Superseded
+        });
+        if !matches!(answers.last(), Some(PersonSaved::Saved(_))) {
             continue;
         }
         let seen = (computed.archetype, two_decimals(computed.confidence).to_bits(), false);
@@ -180,8 +192,19 @@ async fn save_round(
     changed.retain(|user| written.contains(user.as_str()));
     let changed: Vec<&UserId> = changed.into_iter().collect();
     change::announce(transaction, &changed).await?;
-    let saved = round.iter().filter(|(user, _)| written.contains(user.as_str()));
-    Ok(saved.map(|(_, (n, _))| *n).collect())
+    for (answer, user) in answers.iter_mut().zip(&users) {
+        match answer {
+            PersonSaved::Saved(_) if late_out.contains(*user) => *answer = PersonSaved::OptedOut,
+            PersonSaved::Saved(_) if !written.contains(*user) => *answer = PersonSaved::Superseded,
+            _ => {}
+        }
+    }
+    Ok(answers)
+}
+
+/// Takes the lock that keeps opt-outs of users without a profile out until the end.
+pub(super) async fn keep_opt_outs_out(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    transaction.query(PROFILES, &LOCK_OPT_OUTS_SHARED, &[]).await.map(drop)
 }
 
 /// Locks the profiles of users, where they are ours, and lists those who have opted out.
@@ -351,7 +374,7 @@ pub(super) async fn change(
     actor: &Actor,
     now: Timestamp,
 ) -> Result<ArchetypeChanged, StoreError> {
-    transaction.query(PROFILES, &LOCK_OPT_OUTS_SHARED, &[]).await?;
+    keep_opt_outs_out(transaction).await?;
     if !locked_opt_outs(transaction, sources, &[user.as_str()]).await?.is_empty() {
         return Ok(ArchetypeChanged::OptedOut);
     }

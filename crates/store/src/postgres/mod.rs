@@ -16,6 +16,7 @@ mod convert;
 mod decision;
 pub(crate) mod dsn;
 mod fact;
+mod job;
 mod lanes;
 mod libpq;
 mod month;
@@ -48,6 +49,10 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactTable, FactsApplied};
+use crate::job::{
+    BatchSaved, JobState, NewRun, PeoplePage, PersonState, Run, RunBatch, RunCancelled, RunEnd, RunFailure,
+    RunLease, RunSelection, RunStarted, Scheduler, TakenRun,
+};
 use crate::options::{PoolStats, PostgresOptions, Retention, WriterStats};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
@@ -348,6 +353,146 @@ impl PostgresStore {
 
     pub(crate) async fn audit_head(&self) -> Result<Option<String>, StoreError> {
         audit::head(&self.inner.lanes).await
+    }
+}
+
+/// The recalculation job.
+impl PostgresStore {
+    pub(crate) async fn job_state(&self) -> Result<JobState, StoreError> {
+        job::state(&self.inner.lanes).await
+    }
+
+    pub(crate) async fn start_run(&self, new: NewRun) -> Result<RunStarted, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::start(&transaction, &new).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn take_over_run(&self, holder: &str) -> Result<Option<TakenRun>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let holder = holder.to_owned();
+        self.to_its_end(async move {
+            let taken = in_transaction!(inner.pool, transaction =>
+                job::take_over(&transaction, &holder).await);
+            let Err(error) = taken else { return taken };
+            let ended = in_transaction!(inner.pool, transaction =>
+                job::end_frozen_holders(&transaction).await);
+            if let Ok(ended @ 1..) = ended {
+                tracing::warn!(ended, %error, "job.frozen_holder_ended");
+                return Ok(None);
+            }
+            Err(error)
+        })
+        .await
+    }
+
+    pub(crate) async fn renew_run(&self, lease: RunLease) -> Result<bool, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::beat(&transaction, lease).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn mark_recent(&self, margin: jiff::SignedDuration) -> Result<u64, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let sources = inner.sources.get(&inner.lanes).await?;
+            in_transaction!(inner.pool, transaction =>
+                job::batch::mark_recent(&transaction, sources, margin).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn run_people(
+        &self,
+        selection: RunSelection,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<PeoplePage, StoreError> {
+        job::batch::people(&self.inner.pool, selection, after.as_ref(), limit).await
+    }
+
+    pub(crate) async fn run_facts(
+        &self,
+        users: Vec<UserId>,
+        newest: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Result<PersonState, String>>, StoreError> {
+        job::batch::facts(&self.inner.pool, &users, newest, now).await
+    }
+
+    pub(crate) async fn save_run_batch(
+        &self,
+        lease: RunLease,
+        batch: Arc<RunBatch>,
+    ) -> Result<BatchSaved, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            let sources = inner.sources.get(&inner.lanes).await?;
+            in_transaction!(inner.pool, transaction =>
+                job::batch::save(&transaction, sources, lease, &batch).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn end_run(&self, lease: RunLease, end: RunEnd) -> Result<bool, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::end(&transaction, lease, &end).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn cancel_run(&self, id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::cancel(&transaction, id, now).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn see_to_schedule(&self, at: Timestamp) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::see_to_schedule(&transaction, at).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn set_scheduler(&self, scheduler: Scheduler) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::set_scheduler(&transaction, scheduler).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn refuse_job_request(&self, id: i64) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::refuse_request(&transaction, id).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn run_failures(
+        &self,
+        id: Uuid,
+        attempts: u32,
+        limit: u32,
+    ) -> Result<Vec<RunFailure>, StoreError> {
+        job::failures(&self.inner.lanes, id, attempts, limit).await
+    }
+
+    pub(crate) async fn run(&self, id: Uuid) -> Result<Option<Run>, StoreError> {
+        job::run(&self.inner.lanes, id).await
+    }
+
+    pub(crate) async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
+        job::runs(&self.inner.lanes, limit).await
     }
 }
 

@@ -16,6 +16,8 @@ fn statements() -> Vec<&'static convert::Statement> {
         change::STATEMENTS,
         decision::STATEMENTS,
         fact::STATEMENTS,
+        job::STATEMENTS,
+        job::batch::STATEMENTS,
         fact::TABLE_STATEMENTS,
         month::STATEMENTS,
         night::STATEMENTS,

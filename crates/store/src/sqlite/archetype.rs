@@ -1,16 +1,17 @@
 //! Writes of archetypes: computed ones, which give way to everything newer, and an admin's audited changes.
 
 use jiff::{SignedDuration, Timestamp};
-use nudge_engine::UserId;
-use rusqlite::{Connection, params};
+use nudge_engine::{Archetype, UserId};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::convert::{Within, statements, time_text, to_microsecond, two_decimals};
+use super::convert::{Within, parsed, statements, time_opt, time_text, to_microsecond, two_decimals};
 use super::{audit, change, person};
 use crate::error::StoreError;
+use crate::job::PersonSaved;
 use crate::record::{
-    Actor, ArchetypeChange, ArchetypeChanged, ArchetypeSaved, ComputedArchetype, FactsVersion,
-    ManualOverride, StoredArchetype,
+    Actor, ArchetypeChange, ArchetypeChanged, ComputedArchetype, FactsVersion, ManualOverride,
+    StoredArchetype,
 };
 
 statements! {
@@ -25,6 +26,9 @@ statements! {
         override_expires_at = excluded.override_expires_at, policy = excluded.policy,
         computed_at = excluded.computed_at, updated_at = excluded.updated_at";
     DELETE = "DELETE FROM user_archetypes WHERE user_id = ?1";
+    /// What of a stored row decides whether another may take its place.
+    SELECT_VERSION = "SELECT archetype_type, confidence, is_manual_override, override_expires_at, updated_at
+      FROM user_archetypes WHERE user_id = ?1";
 }
 
 const TABLE: &str = "user_archetypes";
@@ -36,6 +40,12 @@ struct Current {
     stored: Option<StoredArchetype>,
 }
 
+impl Current {
+    fn written_at(&self) -> Option<Timestamp> {
+        self.stored.as_ref().map(|stored| stored.updated_at)
+    }
+}
+
 fn current(conn: &Connection, user: &UserId) -> Result<Current, StoreError> {
     let (stored, row_updated_at) = person::archetype(conn, user)?.unzip();
     Ok(Current {
@@ -45,26 +55,62 @@ fn current(conn: &Connection, user: &UserId) -> Result<Current, StoreError> {
     })
 }
 
+/// What of a stored row decides whether another may take its place.
+struct Version {
+    archetype: Archetype,
+    confidence: f64,
+    manual: bool,
+    ends: Option<Timestamp>,
+    updated_at: String,
+}
+
+fn version(conn: &Connection, user: &UserId) -> Result<Option<Version>, StoreError> {
+    let mut statement = conn.prepare_cached(SELECT_VERSION).within(TABLE)?;
+    let version = statement.query_row([user.as_str()], |row| {
+        Ok(Version {
+            archetype: parsed(row, 0, str::parse)?,
+            confidence: row.get(1)?,
+            manual: row.get(2)?,
+            ends: time_opt(row, 3)?,
+            updated_at: row.get(4)?,
+        })
+    });
+    version.optional().within(TABLE)
+}
+
 /// Stores a computed archetype if the facts are still those it was computed from.
 pub(super) fn save(
     conn: &Connection,
     user: &UserId,
     computed: &ComputedArchetype,
-    version: &FactsVersion,
-) -> Result<ArchetypeSaved, StoreError> {
-    let current = current(conn, user)?;
-    let overridden = current.stored.as_ref().is_some_and(|old| old.has_live_override(computed.computed_at));
-    if current.opted_out || overridden || current.version != *version {
-        return Ok(ArchetypeSaved::Superseded);
+    wanted: &FactsVersion,
+) -> Result<PersonSaved, StoreError> {
+    if person::profile(conn, user)?.opted_out {
+        return Ok(PersonSaved::OptedOut);
     }
-    let old = current.stored.as_ref();
-    put(conn, user, computed, None, old)?;
-    change::unmark(conn, user)?;
+    let old = version(conn, user)?;
+    let now = computed.computed_at;
+    if old.as_ref().is_some_and(|old| old.manual && old.ends.is_none_or(|end| now < end)) {
+        return Ok(PersonSaved::Overridden);
+    }
+    let stale_revision = person::stale_revision(conn, user)?;
+    let updated_at = old.as_ref().map(|old| old.updated_at.as_str());
+    if wanted.stale_revision != stale_revision || wanted.row_updated_at.as_deref() != updated_at {
+        return Ok(PersonSaved::Superseded);
+    }
+    let updated_at: Option<Timestamp> = updated_at
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| StoreError::Inconsistent { table: TABLE, detail: "updated_at is no time".to_owned() })?;
+    put(conn, user, computed, None, updated_at)?;
+    if stale_revision.is_some() {
+        change::unmark(conn, user)?;
+    }
     let seen = (computed.archetype, two_decimals(computed.confidence).to_bits(), false);
-    if old.map(|old| (old.archetype, old.confidence.to_bits(), old.manual.is_some())) != Some(seen) {
+    if old.as_ref().map(|old| (old.archetype, old.confidence.to_bits(), old.manual)) != Some(seen) {
         change::announce(conn, user)?;
     }
-    Ok(ArchetypeSaved::Saved)
+    Ok(PersonSaved::Saved(old.map(|old| (old.archetype, old.confidence))))
 }
 
 /// Makes an admin's change and audits it.
@@ -105,7 +151,7 @@ pub(super) fn change(
         }
         ArchetypeChange::Recalculate { computed, .. } | ArchetypeChange::Reset { computed, .. } => {
             match computed {
-                Some(computed) => put(conn, user, computed, None, current.stored.as_ref())?,
+                Some(computed) => put(conn, user, computed, None, current.written_at())?,
                 None => remove(conn, user)?,
             }
             change::unmark(conn, user)?;
@@ -119,7 +165,7 @@ pub(super) fn change(
                 computed_at: now,
                 ..computed.clone()
             };
-            put(conn, user, &set, Some(&manual), current.stored.as_ref())?;
+            put(conn, user, &set, Some(&manual), current.written_at())?;
         }
     }
     let new = person::archetype(conn, user)?.map(|(stored, _)| stored);
@@ -138,7 +184,7 @@ fn put(
     user: &UserId,
     computed: &ComputedArchetype,
     manual: Option<&ManualOverride>,
-    old: Option<&StoredArchetype>,
+    old: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let json = |value: serde_json::Result<String>| {
         value.map_err(|error| StoreError::Refused { table: TABLE, detail: error.to_string() })
@@ -166,7 +212,7 @@ fn put(
 
 /// Gives the time of a write, later than that of the row it replaces even when the clock stands still, as it tells
 /// versions of the row apart.
-fn written_at(now: Timestamp, old: Option<&StoredArchetype>) -> Timestamp {
-    let next = old.and_then(|old| old.updated_at.checked_add(SignedDuration::from_micros(1)).ok());
+fn written_at(now: Timestamp, old: Option<Timestamp>) -> Timestamp {
+    let next = old.and_then(|old| old.checked_add(SignedDuration::from_micros(1)).ok());
     next.map_or(to_microsecond(now), |next| next.max(to_microsecond(now)))
 }

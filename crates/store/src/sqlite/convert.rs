@@ -142,7 +142,7 @@ macro_rules! statements {
         $($(#[$doc])* const $name: &str = $sql;)+
         /// Every statement of the module, by name.
         #[cfg(test)]
-        pub(super) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
+        pub(in crate::sqlite) const STATEMENTS: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
     };
 }
 pub(super) use statements;

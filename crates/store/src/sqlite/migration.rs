@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
         "decision_index",
         include_str!("../../migrations/sqlite/20261101000300_decision_index.sql"),
     ),
+    (20_261_124_000_000, "job", include_str!("../../migrations/sqlite/20261124000000_job.sql")),
 ];
 
 /// Makes the table of the history.

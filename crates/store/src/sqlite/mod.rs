@@ -14,6 +14,7 @@ mod decision;
 mod decision_index;
 mod fact;
 mod function;
+mod job;
 pub(crate) mod migration;
 mod night;
 mod outcome;
@@ -38,6 +39,10 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
+use crate::job::{
+    BatchSaved, JobState, NewRun, PeoplePage, PersonState, Run, RunBatch, RunCancelled, RunEnd, RunFailure,
+    RunLease, RunSelection, RunStarted, TakenRun,
+};
 use crate::options::{PoolStats, StoreOptions, WriterStats};
 use crate::query::plan::Plan;
 use crate::query::{ReadAnswer, ReadError};
@@ -186,7 +191,10 @@ impl SqliteStore {
         computed: ComputedArchetype,
         version: FactsVersion,
     ) -> Result<ArchetypeSaved, StoreError> {
-        self.inner.writer.call(move |conn| archetype::save(conn, &user, &computed, &version)).await
+        let save = move |conn: &Connection| {
+            archetype::save(conn, &user, &computed, &version).map(ArchetypeSaved::from)
+        };
+        self.inner.writer.call(save).await
     }
 
     pub(crate) async fn save_archetypes(
@@ -195,7 +203,9 @@ impl SqliteStore {
     ) -> Result<Vec<ArchetypeSaved>, StoreError> {
         let save = move |conn: &Connection| {
             many.iter()
-                .map(|(user, computed, version)| archetype::save(conn, user, computed, version))
+                .map(|(user, computed, version)| {
+                    archetype::save(conn, user, computed, version).map(ArchetypeSaved::from)
+                })
                 .collect()
         };
         self.inner.writer.call(save).await
@@ -234,6 +244,81 @@ impl SqliteStore {
 
     pub(crate) async fn audit_head(&self) -> Result<Option<String>, StoreError> {
         self.inner.pool.read(audit::head)
+    }
+}
+
+/// The recalculation job.
+impl SqliteStore {
+    pub(crate) async fn job_state(&self) -> Result<JobState, StoreError> {
+        self.inner.pool.read(job::state)
+    }
+
+    pub(crate) async fn start_run(&self, new: NewRun) -> Result<RunStarted, StoreError> {
+        self.inner.writer.call(move |conn| job::start(conn, &new)).await
+    }
+
+    pub(crate) async fn take_over_run(&self, holder: &str) -> Result<Option<TakenRun>, StoreError> {
+        let holder = holder.to_owned();
+        self.inner.writer.call(move |conn| job::take_over(conn, &holder)).await
+    }
+
+    pub(crate) async fn renew_run(&self, lease: RunLease) -> Result<bool, StoreError> {
+        self.inner.writer.call(move |conn| job::beat(conn, lease)).await
+    }
+
+    pub(crate) async fn run_people(
+        &self,
+        selection: RunSelection,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<PeoplePage, StoreError> {
+        self.read_at_length(move |conn| job::batch::people(conn, selection, after.as_ref(), limit)).await
+    }
+
+    pub(crate) async fn run_facts(
+        &self,
+        users: Vec<UserId>,
+        newest: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Result<PersonState, String>>, StoreError> {
+        self.read_at_length(move |conn| job::batch::facts(conn, &users, newest, now)).await
+    }
+
+    pub(crate) async fn save_run_batch(
+        &self,
+        lease: RunLease,
+        batch: Arc<RunBatch>,
+    ) -> Result<BatchSaved, StoreError> {
+        self.inner.writer.call(move |conn| job::batch::save(conn, lease, &batch)).await
+    }
+
+    pub(crate) async fn end_run(&self, lease: RunLease, end: RunEnd) -> Result<bool, StoreError> {
+        self.inner.writer.call(move |conn| job::end(conn, lease, &end)).await
+    }
+
+    pub(crate) async fn cancel_run(&self, id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
+        self.inner.writer.call(move |conn| job::cancel(conn, id, now)).await
+    }
+
+    pub(crate) async fn see_to_schedule(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.inner.writer.call(move |conn| job::see_to_schedule(conn, at)).await
+    }
+
+    pub(crate) async fn run_failures(
+        &self,
+        id: Uuid,
+        attempts: u32,
+        limit: u32,
+    ) -> Result<Vec<RunFailure>, StoreError> {
+        self.inner.pool.read(|conn| job::failures(conn, id, attempts, limit))
+    }
+
+    pub(crate) async fn run(&self, id: Uuid) -> Result<Option<Run>, StoreError> {
+        self.inner.pool.read(|conn| job::run(conn, id))
+    }
+
+    pub(crate) async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
+        self.inner.pool.read(|conn| job::runs(conn, limit))
     }
 }
 

@@ -145,7 +145,13 @@ fn history(newest_first: &[Request]) -> History {
     }
 }
 
-fn requests(conn: &Connection, user: &UserId, role: Role, limit: usize) -> Result<Vec<Request>, StoreError> {
+/// Reads a user's newest requests in one role, newest first.
+pub(super) fn requests(
+    conn: &Connection,
+    user: &UserId,
+    role: Role,
+    limit: usize,
+) -> Result<Vec<Request>, StoreError> {
     let sql = match role {
         Role::Requester => SELECT_ASKED,
         Role::Receiver => SELECT_GOT,

@@ -15,6 +15,8 @@ fn every_statement_can_be_prepared() {
         decision::STATEMENTS,
         decision_index::STATEMENTS,
         fact::STATEMENTS,
+        job::STATEMENTS,
+        job::batch::STATEMENTS,
         migration::STATEMENTS,
         night::STATEMENTS,
         outcome::STATEMENTS,

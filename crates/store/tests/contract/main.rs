@@ -16,6 +16,7 @@ mod commit;
 mod decision;
 mod durability;
 mod fact;
+mod job;
 mod mapped;
 mod outage;
 mod outcome;

@@ -110,6 +110,8 @@ const LOOKUPS: &[(&str, &[&str])] = &[
     ("nudge.user_changes", &["revision"]),
     ("nudge.spool_receipts", &["spool_id"]),
     ("nudge.job_requests", &["id"]),
+    ("nudge.job_leases", &["job_type"]),
+    ("nudge.job_failures", &["run_id", "user_id"]),
 ];
 
 #[tokio::test]
