@@ -23,6 +23,7 @@ pub mod outcome;
 mod postgres;
 pub mod query;
 pub mod record;
+pub mod report;
 pub mod rights;
 mod sqlite;
 mod store;
@@ -43,5 +44,6 @@ pub use record::{
     NightQuery, NightRow, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts,
     Profile, ProfileRole, RunRow, StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
+pub use report::{Audience, CellKey, Counts, Folded, JobFigures, RequestFigures, Tally};
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
 pub use store::Store;

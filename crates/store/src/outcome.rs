@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::EventKind;
 
 /// The columns of `recommendation_logs` that outcomes fill.
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The type selected last; a submission is a selection.

@@ -28,6 +28,7 @@ use crate::record::{
     OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
     WithRequests,
 };
+use crate::report::{CellKey, Folded, JobFigures, RequestFigures, Tally};
 use crate::rights::{Caller, Grade, Scope, Verb, exposed, scope};
 use crate::sqlite::SqliteStore;
 
@@ -528,6 +529,41 @@ impl Store {
     /// As [`Store::load_person`].
     pub async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         on_backend!(self, store => store.runs(limit).await)
+/// What reports are made of.
+impl Store {
+    /// Reads what decisions add up to, for those made from a day to another (UTC, both included), by key. What has not
+    /// been folded yet is added up on the way, so the sums are those of the rows at one moment; the more of it there is,
+    /// the longer that takes.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn report_cells(&self, first: Date, last: Date) -> Result<Vec<(CellKey, Tally)>, StoreError> {
+        on_backend!(self, store => store.report_cells(first, last).await)
+    }
+
+    /// Moves at most so many new decisions, and as many changes, into the stored sums. One process at a time does so; the
+    /// others are told that there is more.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`]; nothing has been moved then.
+    pub async fn fold_report(&self, at_most: usize) -> Result<Folded, StoreError> {
+        on_backend!(self, store => store.fold_report(at_most).await)
+    }
+
+    /// Adds up the log of requests from a day to another (UTC, both included).
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn request_figures(&self, first: Date, last: Date) -> Result<RequestFigures, StoreError> {
+        on_backend!(self, store => store.request_figures(first, last).await)
+    }
+
+    /// Adds up the log of runs that began from a day to another (UTC, both included).
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn job_figures(&self, first: Date, last: Date) -> Result<JobFigures, StoreError> {
+        on_backend!(self, store => store.job_figures(first, last).await)
     }
 }
 

@@ -38,12 +38,15 @@ const ALWAYS: [&str; 6] = [
     "edge_function_logs",
 ];
 /// Our tables in `nudge`, partitions left out.
-const OWN: [&str; 8] = [
+const OWN: [&str; 11] = [
     "facts",
     "job_failures",
     "job_leases",
     "job_requests",
     "migrations",
+    "report_arrivals",
+    "report_cells",
+    "report_changes",
     "spool_receipts",
     "stale_users",
     "user_changes",

@@ -57,6 +57,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "job",
         sql: include_str!("../../../../supabase/migrations/20261124000000_job.sql"),
     },
+    Migration {
+        version: 20_261_124_000_300,
+        name: "report",
+        sql: include_str!("../../../../supabase/migrations/20261124000300_report.sql"),
+    },
 ];
 
 /// Names the lock under which one push at a time works.

@@ -18,10 +18,10 @@ use crate::outcome::Outcome;
 use crate::record::{DecisionRow, StoredDecision};
 
 statements! {
-    /// The hot statement.
+    /// The hot statement. One row says which decisions are new, for the sums that reports are made of.
     INSERT [UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, DATE_ARRAY, TEXT_ARRAY, TEXT_ARRAY, FLOAT8_ARRAY, INT8_ARRAY,
       TEXT_ARRAY, TEXT_ARRAY, TEXT_ARRAY, BOOL_ARRAY, FLOAT8_ARRAY, FLOAT8_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT8_ARRAY,
-      TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY] = "INSERT INTO public.recommendation_logs (
+      TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY] = "WITH new AS (INSERT INTO public.recommendation_logs (
         id, user_id, roommate_id, lease_id, target_date, primary_recommendation, archetype_type,
         archetype_confidence, days_until_checkin, urgency_level, rule, policy, personalized, propensity,
         confidence, session_id, user_agent, response_time_ms, created_at, options, context)
@@ -33,7 +33,10 @@ statements! {
           archetype_confidence, days_until_checkin, urgency_level, rule, policy, personalized, propensity,
           confidence, session_id, user_agent, response_time_ms, created_at, options, context)
       ON CONFLICT DO NOTHING
-      RETURNING id";
+      RETURNING id), noted AS (
+        INSERT INTO nudge.report_arrivals (ids) SELECT array_agg(new.id) FROM new HAVING count(*) > 0
+      )
+      SELECT new.id FROM new";
     SELECT [UUID] = "SELECT
         id, user_id, roommate_id, lease_id, target_date, primary_recommendation, archetype_type,
         archetype_confidence, days_until_checkin, urgency_level, rule, policy, personalized, propensity,

@@ -28,6 +28,7 @@ mod plans;
 mod pool;
 mod query;
 mod reads;
+mod report;
 mod rights;
 mod run;
 mod schema;
@@ -62,6 +63,7 @@ use crate::record::{
     OutcomeEvent, OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision,
     WithRequests,
 };
+use crate::report::{CellKey, Folded, JobFigures, RequestFigures, Tally};
 use crate::rights::{Caller, Grade};
 use connect::Connector;
 use convert::unavailable;
@@ -493,6 +495,43 @@ impl PostgresStore {
 
     pub(crate) async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         job::runs(&self.inner.lanes, limit).await
+/// What reports are made of.
+impl PostgresStore {
+    pub(crate) async fn report_cells(
+        &self,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<(CellKey, Tally)>, StoreError> {
+        let transaction = self.inner.pool.begin_reading().await?;
+        let cells = report::cells(&transaction, first, last).await;
+        transaction.rollback().await;
+        cells
+    }
+
+    pub(crate) async fn fold_report(&self, at_most: usize) -> Result<Folded, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => report::fold(&transaction, at_most).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn request_figures(
+        &self,
+        first: Date,
+        last: Date,
+    ) -> Result<RequestFigures, StoreError> {
+        let transaction = self.inner.pool.begin_reading().await?;
+        let figures = report::requests(&transaction, first, last).await;
+        transaction.rollback().await;
+        figures
+    }
+
+    pub(crate) async fn job_figures(&self, first: Date, last: Date) -> Result<JobFigures, StoreError> {
+        let transaction = self.inner.pool.begin_reading().await?;
+        let figures = report::runs(&transaction, first, last).await;
+        transaction.rollback().await;
+        figures
     }
 }
 

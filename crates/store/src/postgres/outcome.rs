@@ -21,6 +21,7 @@ use crate::outcome::candidate::{
 };
 use crate::outcome::{Decided, Event, Outcome, Standing, fold};
 use crate::record::{EventKind, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, StoredEvent};
+use crate::report::Change;
 
 statements! {
     LOCK_DECIDED [UUID_ARRAY] = "SELECT id, user_id, created_at, primary_recommendation FROM public.recommendation_logs
@@ -36,8 +37,13 @@ statements! {
       SELECT v.user_id, v.recommendation_id, v.event, v.occurrence, v.transaction_type, v.payload::jsonb, v.occurred_at, $8
       FROM unnest($1, $2, $3, $4, $5, $6, $7)
         AS v (user_id, recommendation_id, event, occurrence, transaction_type, payload, occurred_at)";
+    /// The columns, and a note of what reports have to add up again.
     UPDATE_COLUMNS [TEXT_ARRAY, UUID_ARRAY, TEXT_ARRAY, BOOL_ARRAY, FLOAT8_ARRAY, BOOL_ARRAY, BOOL_ARRAY, TEXT_ARRAY,
-      INT4_ARRAY] = "UPDATE public.recommendation_logs AS l SET user_selected = v.user_selected,
+      INT4_ARRAY, TEXT_ARRAY, TEXT_ARRAY] = "WITH noted AS (
+        INSERT INTO nudge.report_changes (recommendation_id, before, after)
+        SELECT v.id, v.before::jsonb, v.after::jsonb FROM unnest($2, $10, $11) AS v (id, before, after)
+      )
+      UPDATE public.recommendation_logs AS l SET user_selected = v.user_selected,
         followed_recommendation = v.followed_recommendation, time_to_decision_seconds = v.time_to_decision_seconds,
         request_submitted = v.request_submitted, request_accepted = v.request_accepted,
         final_transaction_type = v.final_transaction_type, nps_score = v.nps_score
@@ -49,6 +55,7 @@ statements! {
 
 const LOGS: &str = "recommendation_logs";
 const EVENTS: &str = "recommendation_events";
+const CHANGES: &str = "report_changes";
 
 /// A decision and everything known of what came of it.
 struct Funnel {
@@ -59,6 +66,8 @@ struct Funnel {
     known: BTreeSet<(EventKind, String)>,
     standing: Standing,
     new: Vec<Candidate>,
+    /// What the events that are known already add up to.
+    before: Outcome,
 }
 
 impl Funnel {
@@ -103,6 +112,7 @@ impl Funnels {
                 known: BTreeSet::new(),
                 standing: Standing::default(),
                 new: Vec::new(),
+                before: Outcome::default(),
             };
             funnels.insert(get::<Uuid>(&row, 0, LOGS)?, funnel);
         }
@@ -112,6 +122,9 @@ impl Funnels {
             if let Some(funnel) = funnels.get_mut(&get::<Uuid>(&row, 0, EVENTS)?) {
                 funnel.add(event, get(&row, 5, EVENTS)?);
             }
+        }
+        for funnel in funnels.values_mut() {
+            funnel.before = fold(funnel.decided, &funnel.events);
         }
         Ok(Self(funnels))
     }
@@ -149,7 +162,7 @@ impl Funnels {
             for new in &funnel.new {
                 rows.push(funnel, *id, new)?;
             }
-            sums.push(funnel, *id);
+            sums.push(funnel, *id)?;
         }
         if rows.user.is_empty() {
             return Ok(());
@@ -170,6 +183,9 @@ impl Funnels {
                 ],
             )
             .await?;
+        if sums.user.is_empty() {
+            return Ok(());
+        }
         transaction
             .execute(
                 LOGS,
@@ -184,6 +200,8 @@ impl Funnels {
                     &sums.accepted,
                     &sums.finally,
                     &sums.score,
+                    &sums.before,
+                    &sums.after,
                 ],
             )
             .await
@@ -228,10 +246,17 @@ struct SumColumns<'a> {
     accepted: Vec<Option<bool>>,
     finally: Vec<Option<&'static str>>,
     score: Vec<Option<i32>>,
+    before: Vec<Option<String>>,
+    after: Vec<String>,
 }
 
 impl<'a> SumColumns<'a> {
-    fn push(&mut self, funnel: &'a Funnel, id: Uuid) {
+    /// Adds a decision whose columns change.
+    fn push(&mut self, funnel: &'a Funnel, id: Uuid) -> Result<(), StoreError> {
+        let outcome = fold(funnel.decided, &funnel.events);
+        let Some((before, after)) = Change::noted(&funnel.before, &outcome, CHANGES)? else { return Ok(()) };
+        self.before.push(before);
+        self.after.push(after);
         let Outcome {
             user_selected,
             followed_recommendation,
@@ -240,7 +265,7 @@ impl<'a> SumColumns<'a> {
             request_accepted,
             final_transaction_type,
             nps_score,
-        } = fold(funnel.decided, &funnel.events);
+        } = outcome;
         self.user.push(&funnel.user);
         self.id.push(id);
         self.selected.push(user_selected.map(TransactionType::as_str));
@@ -250,6 +275,7 @@ impl<'a> SumColumns<'a> {
         self.accepted.push(request_accepted);
         self.finally.push(final_transaction_type.map(TransactionType::as_str));
         self.score.push(nps_score.map(i32::from));
+        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ fn statements() -> Vec<&'static convert::Statement> {
         outcome::STATEMENTS,
         person::STATEMENTS,
         reads::STATEMENTS,
+        report::STATEMENTS,
         run::STATEMENTS,
         schema::STATEMENTS,
         source::STATEMENTS,

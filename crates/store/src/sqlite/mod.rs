@@ -22,6 +22,7 @@ mod person;
 mod pool;
 mod query;
 mod reads;
+mod report;
 mod rights;
 mod run;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use crate::record::{
     DatedNight, DecisionRow, FactsVersion, NightFacts, NightQuery, OutcomeError, OutcomeEvent,
     OutcomeReporter, OutcomesRecorded, PersonFacts, Profile, RunRow, StoredDecision, WithRequests,
 };
+use crate::report::{CellKey, Folded, JobFigures, RequestFigures, Tally};
 use crate::rights::{Caller, Grade};
 use pool::Pool;
 use reads::Reads;
@@ -319,6 +321,32 @@ impl SqliteStore {
 
     pub(crate) async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         self.inner.pool.read(|conn| job::runs(conn, limit))
+/// What reports are made of.
+impl SqliteStore {
+    pub(crate) async fn report_cells(
+        &self,
+        first: Date,
+        last: Date,
+    ) -> Result<Vec<(CellKey, Tally)>, StoreError> {
+        self.read_at_length(move |conn| report::cells(conn, first, last)).await
+    }
+
+    pub(crate) async fn fold_report(&self, at_most: usize) -> Result<Folded, StoreError> {
+        let ready = self.read_at_length(move |conn| report::prepare(conn, at_most)).await?;
+        let Some(ready) = ready else { return Ok(Folded::default()) };
+        self.inner.writer.call(move |conn| report::store(conn, &ready)).await
+    }
+
+    pub(crate) async fn request_figures(
+        &self,
+        first: Date,
+        last: Date,
+    ) -> Result<RequestFigures, StoreError> {
+        self.read_at_length(move |conn| report::requests(conn, first, last)).await
+    }
+
+    pub(crate) async fn job_figures(&self, first: Date, last: Date) -> Result<JobFigures, StoreError> {
+        self.read_at_length(move |conn| report::runs(conn, first, last)).await
     }
 }
 

@@ -18,6 +18,7 @@ use crate::outcome::candidate::{
 };
 use crate::outcome::{Decided, Event, Outcome, Standing, fold};
 use crate::record::{EventKind, OutcomeError, OutcomeEvent, OutcomeReporter, OutcomesRecorded, StoredEvent};
+use crate::report::Change;
 
 statements! {
     SELECT_DECIDED = "SELECT user_id, created_at, primary_recommendation FROM recommendation_logs WHERE id = ?1";
@@ -29,6 +30,8 @@ statements! {
     INSERT_EVENT = "INSERT INTO recommendation_events (user_id, recommendation_id, event, occurrence,
         transaction_type, payload, occurred_at, recorded_at)
       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    /// What reports have to add up again.
+    NOTE_CHANGE = "INSERT INTO nudge_report_changes (recommendation_id, before, after) VALUES (?1, ?2, ?3)";
     UPDATE_COLUMNS = "UPDATE recommendation_logs SET user_selected = ?2, followed_recommendation = ?3,
         time_to_decision_seconds = ?4, request_submitted = ?5, request_accepted = ?6,
         final_transaction_type = ?7, nps_score = ?8
@@ -37,6 +40,7 @@ statements! {
 
 const LOGS: &str = "recommendation_logs";
 const EVENTS: &str = "recommendation_events";
+const CHANGES: &str = "nudge_report_changes";
 
 /// A decision and everything known of what came of it.
 struct Funnel {
@@ -44,6 +48,8 @@ struct Funnel {
     user: String,
     decided: Decided,
     events: Vec<Event>,
+    /// What the events that are known already add up to.
+    before: Outcome,
     standing: Standing,
     /// The two say what is known already. They do so only once it is needed: a call of duplicates never needs it.
     read: bool,
@@ -67,6 +73,7 @@ impl Funnel {
             user,
             decided,
             events: Vec::new(),
+            before: Outcome::default(),
             standing: Standing::default(),
             read: false,
             changed: false,
@@ -82,6 +89,7 @@ impl Funnel {
         for event in &self.events {
             self.standing.add(event);
         }
+        self.before = fold(self.decided, &self.events);
         self.read = true;
         Ok(())
     }
@@ -119,6 +127,13 @@ impl Funnel {
         if !self.changed {
             return Ok(());
         }
+        let after = fold(self.decided, &self.events);
+        let Some((before_text, after_text)) = Change::noted(&self.before, &after, CHANGES)? else {
+            return Ok(());
+        };
+        let id = self.id.hyphenated().to_string();
+        let mut note = conn.prepare_cached(NOTE_CHANGE).within(CHANGES)?;
+        note.execute(params![id, before_text, after_text]).within(CHANGES)?;
         let Outcome {
             user_selected,
             followed_recommendation,
@@ -127,10 +142,10 @@ impl Funnel {
             request_accepted,
             final_transaction_type,
             nps_score,
-        } = fold(self.decided, &self.events);
+        } = after;
         let mut statement = conn.prepare_cached(UPDATE_COLUMNS).within(LOGS)?;
         let updated = statement.execute(params![
-            self.id.hyphenated().to_string(),
+            id,
             user_selected.map(TransactionType::as_str),
             followed_recommendation,
             time_to_decision_seconds,

@@ -23,6 +23,7 @@ fn every_statement_can_be_prepared() {
         person::STATEMENTS,
         pool::STATEMENTS,
         reads::STATEMENTS,
+        report::STATEMENTS,
         run::STATEMENTS,
         writer::STATEMENTS,
     ];

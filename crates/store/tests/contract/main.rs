@@ -24,6 +24,7 @@ mod pooler;
 #[path = "../shared/postgres.rs"]
 mod postgres;
 mod reads;
+mod report;
 mod rights;
 mod story;
 mod support;

@@ -263,6 +263,12 @@ async fn a_login_that_inherits_the_roles_works_as_the_service_without_set_role()
                  INSERT INTO nudge.job_requests DEFAULT VALUES;
                  INSERT INTO nudge.spool_receipts (spool_id, epoch, position)
                    VALUES ('00000000-0000-0000-0000-000000000000', 1, 8192);
+                 INSERT INTO nudge.report_cells VALUES ('2026-11-10', 'average_user', 'LOW', 'swap', 'neutral', '{}')
+                   ON CONFLICT (day, archetype_type, urgency_level, primary_recommendation, audience)
+                   DO UPDATE SET tally = excluded.tally;
+                 INSERT INTO nudge.report_arrivals VALUES ('{}'); DELETE FROM nudge.report_arrivals;
+                 INSERT INTO nudge.report_changes VALUES ('00000000-0000-0000-0000-000000000000', NULL, '{}');
+                 DELETE FROM nudge.report_changes;
                  DELETE FROM nudge.user_changes; DELETE FROM nudge.stale_users; DELETE FROM nudge.job_requests;
                  SELECT nudge.make_partition('recommendation_logs', '2031-01-01');
                  SELECT nudge.drop_partition('recommendation_logs', '2031-01-01');
