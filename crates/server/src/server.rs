@@ -324,6 +324,7 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
     tasks.spawn(async move { recorder.replay().await });
     let people = Arc::clone(&app.people);
     tasks.spawn(async move { people.follow_changes().await });
+    tasks.spawn(crate::usecases::report::keep(app.store.clone()));
     let keys_of = Arc::clone(app);
     tasks.spawn(async move {
         loop {

@@ -428,6 +428,8 @@ pub struct JobFigures {
     pub failed: i64,
     /// Users that failed in the runs that completed.
     pub failed_users: i64,
+    /// Until when the decisions of the database are simulated, if they are: whenever that was.
+    pub simulated_until: Option<Timestamp>,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod keys;
 pub mod lines;
 mod output;
 mod recommend;
+mod report;
 mod rls;
 mod serve;
 mod settings;
@@ -59,6 +60,7 @@ enum Command {
     Token(token::Args),
     Import(import::Args),
     Explain(explain::Args),
+    Report(report::Args),
     Archetype(archetype::Args),
     Audit(audit::Args),
     Db(db::Args),
@@ -111,6 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::run(&args, &settings()?).map(|()| done),
         Command::Import(args) => asynchronous(import::run(args, settings()?)).map(|()| done),
         Command::Explain(args) => asynchronous(explain::run(args, settings()?)),
+        Command::Report(args) => asynchronous(report::run(args, settings()?)).map(|()| done),
         Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
         Command::Db(args) => asynchronous(db::run(args, settings()?)),

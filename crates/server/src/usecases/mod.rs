@@ -5,6 +5,7 @@ pub mod nights;
 pub mod people;
 pub mod recommend;
 pub mod record;
+pub mod report;
 pub mod seed;
 
 use nudge_engine::{Policy, Request, classify, compute_signals};

@@ -2,13 +2,14 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &["demo"],
     &["serve"],
     &["keys"],
     &["token"],
     &["import"],
     &["explain"],
+    &["report"],
     &["archetype"],
     &["archetype", "show"],
     &["archetype", "recalculate"],

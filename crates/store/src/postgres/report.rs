@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::convert::{At, Day, day, get, parsed, statements};
+use super::convert::{At, Day, day, get, parsed, statements, time_opt};
 use super::pool::Transaction;
 use crate::error::StoreError;
 use crate::report::{
@@ -49,7 +49,8 @@ statements! {
       WHERE id >= $1 AND id < $2 GROUP BY status, response_time_ms";
     SUM_RUNS [TIMESTAMPTZ, TIMESTAMPTZ] = "SELECT count(*), count(*) FILTER (WHERE status = 'completed'),
         count(*) FILTER (WHERE status = 'failed'),
-        coalesce(sum(failed_count) FILTER (WHERE status = 'completed'), 0)::bigint
+        coalesce(sum(failed_count) FILTER (WHERE status = 'completed'), 0)::bigint,
+        (SELECT max(demo.started_at) FROM public.archetype_job_logs AS demo WHERE demo.job_type = 'demo_initial')
       FROM public.archetype_job_logs WHERE started_at >= $1 AND started_at < $2";
 }
 
@@ -247,5 +248,11 @@ pub(super) async fn runs(
     let rows = transaction.query(RUNS, &SUM_RUNS, &[&bounds.0, &bounds.1]).await?;
     let Some(row) = rows.first() else { return Ok(JobFigures::default()) };
     let of = |column| get::<i64>(row, column, RUNS);
-    Ok(JobFigures { runs: of(0)?, completed: of(1)?, failed: of(2)?, failed_users: of(3)? })
+    Ok(JobFigures {
+        runs: of(0)?,
+        completed: of(1)?,
+        failed: of(2)?,
+        failed_users: of(3)?,
+        simulated_until: time_opt(row, 4, RUNS)?,
+    })
 }

@@ -4,7 +4,7 @@
 use jiff::civil::Date;
 use rusqlite::{Connection, Row, params};
 
-use super::convert::{Within, date, parsed, statements, time_text};
+use super::convert::{Within, date, parsed, statements, time_opt, time_text};
 use crate::error::StoreError;
 use crate::report::{
     Audience, CellKey, Cells, Change, Folded, JobFigures, RequestFigures, Tally, after, first_id, midnight,
@@ -34,7 +34,8 @@ statements! {
       WHERE id >= ?1 AND id < ?2 GROUP BY status, response_time_ms";
     SUM_RUNS = "SELECT count(*), count(CASE WHEN status = 'completed' THEN 1 END),
         count(CASE WHEN status = 'failed' THEN 1 END),
-        coalesce(sum(CASE WHEN status = 'completed' THEN failed_count END), 0)
+        coalesce(sum(CASE WHEN status = 'completed' THEN failed_count END), 0),
+        (SELECT max(demo.started_at) FROM archetype_job_logs AS demo WHERE demo.job_type = 'demo_initial')
       FROM archetype_job_logs WHERE started_at >= ?1 AND started_at < ?2";
 }
 
@@ -221,6 +222,7 @@ pub(super) fn runs(conn: &Connection, first: Date, last: Date) -> Result<JobFigu
             completed: row.get(1)?,
             failed: row.get(2)?,
             failed_users: row.get(3)?,
+            simulated_until: time_opt(row, 4)?,
         })
     });
     figures.within(RUNS)

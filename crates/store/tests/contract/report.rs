@@ -327,7 +327,10 @@ async fn logs_of_requests_and_runs_are_added_up_by_day(engine: Engine) {
         f.store.insert_run(run).await.unwrap();
     }
     let figures = f.store.job_figures(day("2026-03-02"), day("2026-03-02")).await.unwrap();
-    assert_eq!(figures, JobFigures { runs: 2, completed: 1, failed: 1, failed_users: 2 });
+    assert_eq!(
+        figures,
+        JobFigures { runs: 2, completed: 1, failed: 1, failed_users: 2, simulated_until: None }
+    );
     assert_eq!(f.store.job_figures(day("2026-03-01"), day("2026-03-02")).await.unwrap().runs, 3);
     assert_eq!(
         f.store.job_figures(day("2026-04-01"), day("2026-04-02")).await.unwrap(),

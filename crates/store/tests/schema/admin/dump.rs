@@ -28,9 +28,9 @@ async fn populate(database: &Database) {
     sql += &AUDIT_ENTRY.repeat(3);
     sql += "INSERT INTO nudge.user_changes (user_id) VALUES ('ann'), (NULL);
       INSERT INTO nudge.stale_users VALUES ('ann', 1);
-      INSERT INTO nudge.report_cells VALUES ('2026-11-10', 'average_user', 'LOW', 'swap', 'neutral', '{"decisions": 1}');
+      INSERT INTO nudge.report_cells VALUES ('2026-11-10', 'average_user', 'LOW', 'swap', 'neutral', '{\"decisions\": 1}');
       INSERT INTO nudge.report_arrivals VALUES ('{01a1c554-0000-7000-8000-000000000001}');
-      INSERT INTO nudge.report_changes VALUES ('01a1c554-0000-7000-8000-000000000001', NULL, '{"a": 1.50}');
+      INSERT INTO nudge.report_changes VALUES ('01a1c554-0000-7000-8000-000000000001', NULL, '{\"a\": 1.50}');
       INSERT INTO nudge.job_requests (config) VALUES ('{\"batchSize\": 5}');
       SELECT nudge.make_partition('recommendation_logs', '2019-01-01');";
     sql += &decision(99, "old").replace("01a1c554", "01683b55");
@@ -73,7 +73,7 @@ async fn rows(database: &Database) -> Vec<String> {
             "stale_users",
             "user_changes",
         ]
-            .map(|table| format!("nudge.{table}")),
+        .map(|table| format!("nudge.{table}")),
     ) {
         if owner.one(&format!("SELECT to_regclass('{table}') IS NULL")).await == "t" {
             continue;
