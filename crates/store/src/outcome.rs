@@ -10,7 +10,7 @@
 //! - An answer is accepted, declined or expired; the request was accepted in the first case only, and at the first time
 //!   of it. A request taken back before any answer has none: `request_accepted` stays empty, as the roommate said nothing.
 //! - The final transaction is the submitted type once accepted, unless it was taken back at or after that.
-//! - The score is the one given last.
+//! - A decision has one score, the first that came. Rows from before that was so may have several: the one given last.
 //!
 //! Equal times are put in order by kind, type and value, so that ties fall the same way everywhere.
 
@@ -177,6 +177,10 @@ impl Standing {
         *own > *other
     }
 
+    fn known(&self, kind: EventKind) -> bool {
+        self.counts.get(kind as usize).is_some_and(|counts| counts.iter().any(|count| *count > 0))
+    }
+
     /// Gives the number of events taken in.
     pub fn events(&self) -> usize {
         self.counts.iter().flatten().sum()
@@ -187,6 +191,7 @@ impl Standing {
     pub fn impossible(&self, event: &Event, coming: Option<TransactionType>) -> Option<&'static str> {
         let submitted = self.submitted.or(coming.map(Some));
         match event.kind {
+            EventKind::Nps if self.known(EventKind::Nps) => Some("a score was given already"),
             EventKind::Submitted if self.submitted.is_some_and(|t| t != event.transaction_type) => {
                 Some("a request of another type was submitted")
             }

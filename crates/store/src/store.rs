@@ -529,6 +529,9 @@ impl Store {
     /// As [`Store::load_person`].
     pub async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         on_backend!(self, store => store.runs(limit).await)
+    }
+}
+
 /// What reports are made of.
 impl Store {
     /// Reads what decisions add up to, for those made from a day to another (UTC, both included), by key. What has not

@@ -104,6 +104,22 @@ fn the_same_event_again_is_a_duplicate_and_changes_nothing() {
 }
 
 #[test]
+fn a_decision_takes_one_score() {
+    let server = Harness::with_home();
+    let id = decided(&server);
+    let score =
+        |score: u8, second| event(&id, "nps", json!({ "npsScore": score, "occurredAt": after(second) }));
+    server.clock.advance(100);
+    tell(&server, score(6, 40)).ok();
+    assert_eq!(tell(&server, score(6, 40)).ok()["duplicates"], 1);
+    let before = server.contents();
+    let told = tell(&server, score(9, 50)).refused(409, "impossible_event");
+    assert!(told["message"].as_str().unwrap().contains("a score was given already"), "{told}");
+    server.contents().are_still(&before, "what should change nothing");
+    assert_eq!(columns(&server, &id)["npsScore"], 6);
+}
+
+#[test]
 fn the_columns_do_not_depend_on_the_order_of_arrival() {
     let server = Harness::with_home();
     let story = |id: &str| {
@@ -112,7 +128,7 @@ fn the_columns_do_not_depend_on_the_order_of_arrival() {
             event(id, "selected", json!({ "transactionType": "crash", "occurredAt": after(20) })),
             event(id, "submitted", json!({ "transactionType": "crash", "occurredAt": after(25) })),
             event(id, "accepted", json!({ "occurredAt": after(30) })),
-            event(id, "nps", json!({ "npsScore": 2, "occurredAt": after(40) })),
+            event(id, "viewed", json!({ "occurredAt": after(5) })),
             event(id, "nps", json!({ "npsScore": 10, "occurredAt": after(50) })),
         ]
     };

@@ -495,6 +495,9 @@ impl PostgresStore {
 
     pub(crate) async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         job::runs(&self.inner.lanes, limit).await
+    }
+}
+
 /// What reports are made of.
 impl PostgresStore {
     pub(crate) async fn report_cells(

@@ -321,6 +321,9 @@ impl SqliteStore {
 
     pub(crate) async fn runs(&self, limit: u32) -> Result<Vec<Run>, StoreError> {
         self.inner.pool.read(|conn| job::runs(conn, limit))
+    }
+}
+
 /// What reports are made of.
 impl SqliteStore {
     pub(crate) async fn report_cells(

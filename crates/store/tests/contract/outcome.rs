@@ -157,10 +157,29 @@ fn history() -> impl Strategy<Value = Vec<OutcomeEvent>> {
             events.retain(|e| !e.kind.is_answer());
         }
         // The same event with another load is the same event: which one comes first then decides, so leave one.
+        // So it does of several scores.
         let mut seen = std::collections::BTreeSet::new();
         events.retain(|e| seen.insert((e.kind, e.transaction_type, e.occurred_at)));
+        let mut scored = false;
+        events.retain(|e| e.kind != Nps || !std::mem::replace(&mut scored, true));
         events
     })
+}
+
+async fn a_decision_has_one_score(engine: Engine) {
+    let f = with_decision(engine).await;
+    let error =
+        report(&f, &[nps(9, "2026-03-01T12:30:00Z"), nps(9, "2026-03-01T12:31:00Z")]).await.unwrap_err();
+    assert!(matches!(error, OutcomeError::Impossible { index: 1, why } if why.contains("score")), "{error}");
+    assert_eq!(outcome(&f).await.nps_score, None, "nothing of the call stays");
+    let first = nps(4, "2026-03-01T12:30:00Z");
+    assert_eq!(report(&f, std::slice::from_ref(&first)).await.unwrap(), (1, 0));
+    assert_eq!(report(&f, std::slice::from_ref(&first)).await.unwrap(), (0, 1), "told again");
+    for later in [nps(10, "2026-03-01T12:31:00Z"), nps(10, "2026-03-01T12:29:00Z")] {
+        let error = report(&f, &[event(Viewed, None, None), later]).await.unwrap_err();
+        assert!(matches!(error, OutcomeError::Impossible { index: 1, .. }), "{error}");
+    }
+    assert_eq!(outcome(&f).await.nps_score, Some(4));
 }
 
 async fn a_decision_keeps_two_hundred_events_and_what_requests_tell(engine: Engine) {
@@ -318,6 +337,7 @@ on_both!(
     nobody_reports_on_the_decision_of_another,
     what_cannot_have_happened_is_refused_and_nothing_of_the_call_stays,
     five_minutes_ahead_and_a_cancellation_at_any_time_are_possible,
+    a_decision_has_one_score,
     a_decision_keeps_two_hundred_events_and_what_requests_tell,
     an_event_of_the_decisions_own_millisecond_is_not_before_it,
     a_selection_after_the_submission_is_the_one_selected,

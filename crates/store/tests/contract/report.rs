@@ -47,7 +47,7 @@ fn drawn(draw: &mut Draw, n: u64) -> DecisionRow {
 
 /// Something that may come of a decision; some of it cannot have happened, and is refused.
 fn happened(draw: &mut Draw, row: &DecisionRow) -> OutcomeEvent {
-    let kind = draw.of(&EventKind::ALL[..]);
+    let kind = draw.of(EventKind::ALL);
     let typed = matches!(kind, EventKind::Selected | EventKind::Submitted);
     let seconds = draw.below(3_000);
     OutcomeEvent {
