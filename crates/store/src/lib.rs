@@ -24,6 +24,7 @@ mod postgres;
 pub mod query;
 pub mod record;
 pub mod report;
+pub mod request;
 pub mod rights;
 mod sqlite;
 mod store;
@@ -45,5 +46,6 @@ pub use record::{
     Profile, ProfileRole, RunRow, StoredArchetype, StoredDecision, StoredEvent, WithRequests,
 };
 pub use report::{Audience, CellKey, Counts, Folded, JobFigures, RequestFigures, Tally};
+pub use request::{DrainCreated, LogDrain, RequestRow};
 pub use rights::{Caller, Grade, RightsError, Scope, Verb};
 pub use store::Store;

@@ -64,6 +64,8 @@ macro_rules! on_backend {
     };
 }
 
+mod log;
+
 /// Opening, closing, and figures.
 impl Store {
     fn on_sqlite(store: SqliteStore) -> Self {

@@ -38,11 +38,12 @@ const ALWAYS: [&str; 6] = [
     "edge_function_logs",
 ];
 /// Our tables in `nudge`, partitions left out.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     "facts",
     "job_failures",
     "job_leases",
     "job_requests",
+    "log_drains",
     "migrations",
     "report_arrivals",
     "report_cells",

@@ -466,5 +466,5 @@ async fn audited(
         "new": new.map(StoredArchetype::audited_view),
         "reason": reason,
     });
-    audit::append(transaction, actor, action, user, &metadata, now).await
+    audit::append(transaction, actor, action, Some(user), &metadata, now).await
 }

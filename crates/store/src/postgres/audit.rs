@@ -41,7 +41,7 @@ pub(super) async fn append(
     transaction: &Transaction<'_>,
     actor: &Actor,
     action: &str,
-    target: &UserId,
+    target: Option<&UserId>,
     metadata: &Value,
     now: Timestamp,
 ) -> Result<String, StoreError> {
@@ -57,7 +57,7 @@ pub(super) async fn append(
         admin_id: &actor.id,
         actor_role: &actor.role,
         action,
-        target_user_id: Some(target.as_str()),
+        target_user_id: target.map(UserId::as_str),
         metadata: &metadata,
         ip_address: actor.ip_address.as_deref(),
         user_agent: actor.user_agent.as_deref(),

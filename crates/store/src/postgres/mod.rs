@@ -29,6 +29,7 @@ mod pool;
 mod query;
 mod reads;
 mod report;
+mod request;
 mod rights;
 mod run;
 mod schema;
@@ -236,7 +237,7 @@ impl PostgresStore {
     pub(crate) async fn record_decision(&self, row: Arc<DecisionRow>) -> Result<(), StoreError> {
         match self.inner.writer.decision(Arc::clone(&row)).await {
             Err(StoreError::NoPartition { .. }) => {
-                month::make_for(&self.inner.pool, std::iter::once(row.id)).await?;
+                month::make_for(&self.inner.pool, &month::OF_DECISIONS, std::iter::once(row.id)).await?;
                 self.inner.writer.decision(row).await
             }
             other => other,
@@ -266,7 +267,7 @@ impl PostgresStore {
                 Ok(answers) if missing(&answers) => {}
                 other => return other,
             }
-            match month::make_for(&inner.pool, rows.iter().map(|row| row.id)).await {
+            match month::make_for(&inner.pool, &month::OF_DECISIONS, rows.iter().map(|row| row.id)).await {
                 Err(error) if error.is_unavailable() => return Err(error),
                 // The rows of that month are refused, so that nothing waits behind them.
                 Err(error) => tracing::error!(%error, "store.month_impossible"),

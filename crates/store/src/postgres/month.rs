@@ -23,7 +23,7 @@ statements! {
 /// The table that errors name.
 const TABLE: &str = "partitions";
 /// The tables that hold what belongs to a decision.
-const OF_DECISIONS: [&str; 2] = ["recommendation_logs", "recommendation_events"];
+pub(super) const OF_DECISIONS: [&str; 2] = ["recommendation_logs", "recommendation_events"];
 /// A try waits 100 ms for its locks, so that commits do not wait longer behind it; so often, with this pause.
 const TRIES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(25);
@@ -73,15 +73,19 @@ async fn listed(pool: &Pool, statement: &'static Statement) -> Result<Vec<(Strin
     rows.iter().map(|row| Ok((get(row, 0, TABLE)?, day(row, 1, TABLE)?))).collect()
 }
 
-/// Makes the partitions that decisions need, all that can be made.
+/// Makes the partitions that rows of some tables need, all that can be made.
 ///
 /// # Errors
 /// The last error, once every month has been tried.
-pub(super) async fn make_for(pool: &Pool, ids: impl Iterator<Item = Uuid>) -> Result<(), StoreError> {
+pub(super) async fn make_for(
+    pool: &Pool,
+    tables: &[&str],
+    ids: impl Iterator<Item = Uuid>,
+) -> Result<(), StoreError> {
     let months: BTreeSet<Date> = ids.map(month_of).collect();
     let mut result = Ok(());
     for month in months {
-        for parent in OF_DECISIONS {
+        for parent in tables {
             match alter(pool, &MAKE, parent, month).await {
                 Ok(true) => tracing::info!(table = parent, %month, "store.partition_made"),
                 Ok(false) => {}

@@ -25,6 +25,7 @@ fn statements() -> Vec<&'static convert::Statement> {
         person::STATEMENTS,
         reads::STATEMENTS,
         report::STATEMENTS,
+        request::STATEMENTS,
         run::STATEMENTS,
         schema::STATEMENTS,
         source::STATEMENTS,

@@ -133,7 +133,7 @@ pub(super) fn change(
             "new": new.map(StoredArchetype::audited_view),
             "reason": reason,
         });
-        audit::append(conn, actor, action, user, &metadata, now)
+        audit::append(conn, actor, action, Some(user), &metadata, now)
     };
     match change {
         ArchetypeChange::Recalculate { .. } if live.is_some() => {

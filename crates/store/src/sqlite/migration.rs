@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
         include_str!("../../migrations/sqlite/20261101000300_decision_index.sql"),
     ),
     (20_261_124_000_000, "job", include_str!("../../migrations/sqlite/20261124000000_job.sql")),
+    (20_261_124_000_100, "log_drains", include_str!("../../migrations/sqlite/20261124000100_log_drains.sql")),
     (20_261_124_000_300, "report", include_str!("../../migrations/sqlite/20261124000300_report.sql")),
 ];
 

@@ -23,6 +23,7 @@ mod pool;
 mod query;
 mod reads;
 mod report;
+mod request;
 mod rights;
 mod run;
 #[cfg(test)]

@@ -24,6 +24,7 @@ fn every_statement_can_be_prepared() {
         pool::STATEMENTS,
         reads::STATEMENTS,
         report::STATEMENTS,
+        request::STATEMENTS,
         run::STATEMENTS,
         writer::STATEMENTS,
     ];

@@ -25,6 +25,7 @@ mod pooler;
 mod postgres;
 mod reads;
 mod report;
+mod request;
 mod rights;
 mod story;
 mod support;

@@ -32,6 +32,8 @@ async fn populate(database: &Database) {
       INSERT INTO nudge.report_arrivals VALUES ('{01a1c554-0000-7000-8000-000000000001}');
       INSERT INTO nudge.report_changes VALUES ('01a1c554-0000-7000-8000-000000000001', NULL, '{\"a\": 1.50}');
       INSERT INTO nudge.job_requests (config) VALUES ('{\"batchSize\": 5}');
+      INSERT INTO nudge.log_drains VALUES ('01a1c554-0000-7000-8000-000000000000', 'logs', 'https://a.example/?k=1',
+        'status>=500', '{\"a\": \"b\"}', 'it''s', '2026-11-10T12:00:00Z');
       SELECT nudge.make_partition('recommendation_logs', '2019-01-01');";
     sql += &decision(99, "old").replace("01a1c554", "01683b55");
     owner.run(&sql).await;
@@ -65,6 +67,7 @@ async fn rows(database: &Database) -> Vec<String> {
         [
             "facts",
             "job_requests",
+            "log_drains",
             "migrations",
             "report_arrivals",
             "report_cells",
@@ -162,12 +165,12 @@ async fn default_grants_of_the_new_database_give_nothing_away() {
 }
 
 /// An app with profiles of its own, a view written by hand, and things of its own that are none of ours.
-const APP: &str = "CREATE TABLE public.profiles (id uuid PRIMARY KEY, role text, secret text);
+const APP: &str = "CREATE TABLE public.profiles (id uuid PRIMARY KEY, role text, mystery text);
   INSERT INTO public.profiles VALUES ('00000000-0000-0000-0000-00000000000a', 'admin', 'do not dump me');
   CREATE TABLE public.homes (number int PRIMARY KEY); INSERT INTO public.homes VALUES (7);
   CREATE FUNCTION public.app() RETURNS int LANGUAGE sql AS 'SELECT 1';
   CREATE SCHEMA private; CREATE FUNCTION private.app() RETURNS int LANGUAGE sql AS 'SELECT 1';
-  CREATE TABLE private.hoard (secret text); INSERT INTO private.hoard VALUES ('do not dump me');";
+  CREATE TABLE private.hoard (mystery text); INSERT INTO private.hoard VALUES ('do not dump me');";
 const VIEW: &str = "CREATE OR REPLACE VIEW nudge.leases AS SELECT number::text COLLATE \"C\" AS id,
     NULL::text COLLATE \"C\" AS name, NULL::timestamptz AS created_at FROM public.homes";
 
@@ -182,7 +185,7 @@ async fn nothing_of_the_app_is_dumped_and_views_are_made_where_its_tables_are() 
     let written = database.server().await.dump(&path).await.unwrap();
     assert!(!written.tables.contains_key("public.profiles"));
     let text = std::fs::read_to_string(&path).unwrap();
-    for secret in ["do not dump me", "hoard", "private.app", "public.app", "secret"] {
+    for secret in ["do not dump me", "hoard", "private.app", "public.app", "mystery"] {
         assert!(!text.contains(secret), "{secret}");
     }
 
