@@ -80,6 +80,10 @@ def check_commands(document):
             except ValueError:
                 words = text.split()
             group = 2 if words[0] in ("archetype", "audit", "db", "rls") and len(words) > 1 and words[1].isalpha() else 1
+            if words[:2] == ["logs", "drain"]:
+                group = 3
+            elif words[0] == "logs":
+                group = 2
             command = tuple(words[:group])
             where = f"{document.relative_to(ROOT)}: `nudge {text.strip()}`"
             if command == ("--version",):

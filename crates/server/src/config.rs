@@ -21,6 +21,7 @@ use crate::auth::jwks::{Jwks, JwksError};
 use crate::auth::keys::{self, ApiKeys, MIN_SECRET_BYTES, SecretError};
 use crate::auth::{Authenticator, Caller};
 use crate::outbound::address::{Addresses, BadNetworks};
+use crate::request_log::user::{Shown, Users};
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +117,10 @@ pub struct Config {
     pub cache_people: u64,
     /// What may be sent to besides public addresses.
     pub outbound: Addresses,
+    /// Whether requests are logged in the database.
+    pub request_log: bool,
+    /// What that log keeps of users.
+    pub request_log_users: Shown,
     /// The name of this server among its replicas, if it has been given one.
     pub instance: Option<String>,
     /// Where traces and metrics are sent, if anywhere.
@@ -178,6 +183,12 @@ impl Config {
                 requests_days: values.number("NUDGE_KEEP_REQUESTS_DAYS", 0..=365_000)?,
             },
             cache_people: values.number("NUDGE_CACHE_PEOPLE", 1..=100_000_000)?,
+            request_log: values.number::<u8>("NUDGE_REQUEST_LOG", 0..=1)? == 1,
+            request_log_users: values
+                .text("NUDGE_REQUEST_LOG_USERS")
+                .unwrap_or_default()
+                .parse()
+                .map_err(|problem: &str| values.bad("NUDGE_REQUEST_LOG_USERS", problem))?,
             outbound: values
                 .text("NUDGE_OUTBOUND_ALLOW_PRIVATE")
                 .unwrap_or_default()
@@ -197,6 +208,11 @@ impl Config {
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
             format!("{host}:{}", self.port)
         })
+    }
+
+    /// Makes what the log of requests keeps of users.
+    pub fn users_of_log(&self, keys: &Keys) -> Users {
+        Users::new(self.request_log_users, self.values.text("NUDGE_REQUEST_LOG_KEY"), &keys.secret)
     }
 
     /// Gives the address under which clients reach this server.

@@ -12,6 +12,7 @@
 
 pub mod address;
 mod destination;
+pub mod signature;
 #[cfg(test)]
 mod tests;
 

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Database, Keys};
 use crate::recorder::Recorder;
 use crate::recorder::spool::{Spool, SpoolError};
+use crate::request_log::{RequestLog, Surroundings};
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::{Otlp, OtlpError};
 
@@ -232,7 +233,9 @@ impl Server {
             Some(otlp) => Some(Arc::new(Otlp::start(otlp, &config.instance(), &metrics)?)),
             None => None,
         };
-        let parts = Parts { clock, auth, store, recorder, metrics, otlp, anon_key: keys.anon.clone() };
+        let request_log = Arc::new(RequestLog::new(config.request_log, config.users_of_log(&keys)));
+        let anon_key = keys.anon.clone();
+        let parts = Parts { clock, auth, store, recorder, metrics, otlp, request_log, anon_key };
         let app = Arc::new(App::new(config, parts));
         Ok(Self { app, keys, listener, address, _lock: lock })
     }
@@ -246,6 +249,7 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let Self { app, listener, _lock, .. } = self;
         let mut tasks = background(&app);
+        start_request_log(&app);
         let router = api::router(Arc::clone(&app));
         let connections = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(app.limits.connections));
@@ -293,7 +297,8 @@ impl Server {
         }
         // First the replay in the background, so that the last one is the only one.
         tasks.shutdown().await;
-        let drained = tokio::time::timeout(DRAIN, app.recorder.drain()).await;
+        let drained = tokio::time::timeout(DRAIN, app.recorder.drain());
+        let (drained, ()) = tokio::join!(drained, app.request_log.stop(&app.store));
         let depth = app.recorder.stats().spool_depth;
         if depth > 0 {
             tracing::warn!(?drained, spool.depth = depth, "server.spool_not_empty");
@@ -306,6 +311,8 @@ impl Server {
         {
             tracing::error!(%error, "otlp.stop_died");
         }
+        // A thread that waits for somebody's answer would keep the process from ending.
+        app.outbound.close();
         tracing::info!("server.stopped");
     }
 }
@@ -315,6 +322,16 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// Starts what turns requests into rows and events.
+fn start_request_log(app: &App) {
+    app.request_log.start(&Surroundings {
+        store: app.store.clone(),
+        outbound: app.outbound.clone(),
+        clock: app.clock.clone(),
+        retention: app.retention,
+    });
 }
 
 /// Starts what runs beside the requests.

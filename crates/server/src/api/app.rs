@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Limits};
 use crate::outbound::{Bounds, Outbound};
 use crate::recorder::Recorder;
+use crate::request_log::{RequestLog, Seen};
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::Otlp;
 use crate::usecases::archetype::Archetypes;
@@ -50,6 +51,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Sends to what operators configure.
     pub outbound: Outbound,
+    /// Logs requests.
+    pub request_log: Arc<RequestLog>,
     /// Sends traces and metrics, if anywhere.
     pub otlp: Option<Arc<Otlp>>,
     /// The HTTP limits.
@@ -130,6 +133,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Sends traces and metrics, if anywhere.
     pub otlp: Option<Arc<Otlp>>,
+    /// Logs requests.
+    pub request_log: Arc<RequestLog>,
     /// The anonymous key.
     pub anon_key: String,
 }
@@ -153,6 +158,7 @@ impl App {
                 policy: Arc::clone(&policy),
             },
             outbound: Outbound::new(config.outbound.clone(), Bounds::default(), parts.clock.clone()),
+            request_log: parts.request_log,
             clock: parts.clock,
             zone: config.zone.clone(),
             auth: parts.auth,
@@ -222,6 +228,9 @@ impl App {
             within(rates, &address)?;
         }
         let caller = self.auth.caller(&request.headers, self.clock.now()).await?;
+        if let (Caller::User(user), Some(seen)) = (&caller, request.extensions.get::<Seen>()) {
+            seen.set(user);
+        }
         if let Some(rates) = &self.per_caller {
             let key = match &caller {
                 // The anonymous key is shared by everybody: one address is one caller.

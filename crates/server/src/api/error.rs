@@ -1,5 +1,7 @@
 //! Everything that a route can refuse or fail with, and the one place that makes HTTP answers of it.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -213,6 +215,9 @@ pub struct ErrorBody {
 pub trait Render: Send + Sync {
     /// Makes the response, and logs what only the log may know.
     fn render(&self, request_id: &str) -> Response;
+
+    /// Gives the code, for the log of requests. Never anything that a client has sent.
+    fn code(&self) -> Option<Cow<'static, str>>;
 }
 
 /// An error on its way out: the request id is filled in by what surrounds all routes.
@@ -229,9 +234,18 @@ impl Pending {
     pub fn render(&self, request_id: &str) -> Response {
         self.0.render(request_id)
     }
+
+    /// Gives the code of the error.
+    pub fn code(&self) -> Option<Cow<'static, str>> {
+        self.0.code()
+    }
 }
 
 impl Render for ApiError {
+    fn code(&self) -> Option<Cow<'static, str>> {
+        Some(self.answer().1.into())
+    }
+
     fn render(&self, request_id: &str) -> Response {
         let error = self;
         let (status, code, sentence) = error.answer();

@@ -1,7 +1,7 @@
 //! What surrounds every route: request id, CORS, limits, metrics, the rendering of errors, and panics turned into 500.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -14,6 +14,7 @@ use super::app::Place;
 use super::error::{ApiError, Pending};
 use super::path;
 use crate::clock::new_id;
+use crate::request_log::{Entry, Seen};
 use crate::rest::{self, error::RestError};
 
 const ALLOW_HEADERS: &str =
@@ -37,8 +38,12 @@ pub struct Arrived(pub Instant);
 /// Runs a request with everything that all routes share.
 pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let arrived = Instant::now();
-    let request_id = new_id(app.clock.now()).to_string();
+    let at = app.clock.now();
+    let id = new_id(at);
+    let request_id = id.to_string();
     let route = route_label(request.uri().path());
+    let function = app.request_log.function(route);
+    let seen = function.map(|_| Seen::default());
     let below_rest = route == path::REST;
     let refusal = move |error: ApiError| match below_rest {
         true => RestError::Api(error).into_response(),
@@ -47,6 +52,9 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let method = request.method().clone();
     let is_head = method == Method::HEAD;
     request.extensions_mut().insert(Arrived(arrived));
+    if let Some(seen) = &seen {
+        request.extensions_mut().insert(seen.clone());
+    }
     let span = app.otlp.as_ref().and_then(|otlp| otlp.begin(route, &method, request.headers(), &request_id));
 
     let mut response = if method == Method::OPTIONS {
@@ -68,7 +76,9 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
             Err(error) => refusal(error),
         }
     };
+    let mut error_code = None;
     if let Some(error) = response.extensions_mut().remove::<Pending>() {
+        error_code = error.code();
         response = error.render(&request_id);
         if is_head {
             *response.body_mut() = axum::body::Body::empty();
@@ -76,7 +86,13 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     }
     add_headers(response.headers_mut(), &request_id, below_rest);
     let status = response.status();
-    note(route, &method, status, arrived);
+    let took = arrived.elapsed();
+    note(route, &method, status, took);
+    if let Some(function) = function {
+        let user = seen.as_ref().and_then(Seen::get).cloned();
+        let (method, status) = (method_label(&method), status.as_u16());
+        app.request_log.note(Entry { id, at, function, method, status, took, user, error_code });
+    }
     if let Some(otlp) = &app.otlp {
         otlp.end(span, (route, &method), status, arrived.elapsed());
     }
@@ -120,21 +136,26 @@ fn route_label(requested: &str) -> &'static str {
     path::ALL.into_iter().find(|route| *route == requested).unwrap_or("other")
 }
 
-fn note(route: &'static str, method: &Method, status: StatusCode, arrived: Instant) {
-    let method = match *method {
+fn note(route: &'static str, method: &Method, status: StatusCode, took: Duration) {
+    let (method, status) = (method_label(method), status_label(status));
+    counter!("nudge_http_requests_total", "route" => route, "method" => method, "status" => status)
+        .increment(1);
+    histogram!("nudge_http_request_duration_seconds", "route" => route, "status" => status)
+        .record(took.as_secs_f64());
+}
+
+/// Gives the method as one of a fixed set of words.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
         Method::GET => "GET",
         Method::POST => "POST",
         Method::PUT => "PUT",
         Method::DELETE => "DELETE",
         Method::HEAD => "HEAD",
+        Method::PATCH => "PATCH",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
-    };
-    let status = status_label(status);
-    counter!("nudge_http_requests_total", "route" => route, "method" => method, "status" => status)
-        .increment(1);
-    histogram!("nudge_http_request_duration_seconds", "route" => route, "status" => status)
-        .record(arrived.elapsed().as_secs_f64());
+    }
 }
 
 /// Gives the status as a label without allocating.

@@ -12,6 +12,7 @@ mod explain;
 mod import;
 mod keys;
 pub mod lines;
+mod logs;
 mod output;
 mod recommend;
 mod report;
@@ -63,6 +64,7 @@ enum Command {
     Report(report::Args),
     Archetype(archetype::Args),
     Audit(audit::Args),
+    Logs(logs::Args),
     Db(db::Args),
     Rls(rls::Args),
     Doctor(doctor::Args),
@@ -116,6 +118,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(args) => asynchronous(report::run(args, settings()?)).map(|()| done),
         Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
+        Command::Logs(args) => asynchronous(logs::run(args, settings()?)),
         Command::Db(args) => asynchronous(db::run(args, settings()?)),
         Command::Rls(args) => asynchronous(rls::run(args, settings()?)),
         Command::Doctor(args) => asynchronous(doctor::run(args, settings()?)),

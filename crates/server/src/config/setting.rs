@@ -127,7 +127,21 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "NUDGE_KEEP_REQUESTS_DAYS",
         Some("30"),
-        "Days for which PostgreSQL keeps the log of requests, dropped by the month; 0: for ever",
+        "Days for which the log of requests is kept, on PostgreSQL dropped by the month; 0: for ever",
+    ),
+    setting(
+        "NUDGE_REQUEST_LOG",
+        Some("1"),
+        "1: a row of edge_function_logs a request, and log drains; 0: neither",
+    ),
+    setting(
+        "NUDGE_REQUEST_LOG_USERS",
+        Some("hashed"),
+        "What the log of requests keeps of users: hashed, plain or none",
+    ),
+    secret(
+        "NUDGE_REQUEST_LOG_KEY",
+        "Key of those hashes; default: made from SUPABASE_JWT_SECRET, whose change then changes them",
     ),
     setting(
         "NUDGE_OUTBOUND_ALLOW_PRIVATE",

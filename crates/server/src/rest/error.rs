@@ -188,6 +188,10 @@ impl RestError {
 }
 
 impl Render for RestError {
+    fn code(&self) -> Option<Cow<'static, str>> {
+        self.answer().code.map(|code| Cow::Owned(code.into_owned()))
+    }
+
     fn render(&self, request_id: &str) -> Response {
         let answer = self.answer();
         let status = answer.status.as_u16();

@@ -106,6 +106,35 @@ pub const FAMILIES: &[Family] = &[
     family("nudge_archetype_cache_hits_total", Counter, &[], "People found in memory"),
     family("nudge_archetype_cache_misses_total", Counter, &[], "People read from the database"),
     family("nudge_archetype_cache_people", Gauge, &[], "People in memory"),
+    // The log of requests and its drains.
+    family("nudge_request_log_rows_total", Counter, &[], "Requests written to edge_function_logs"),
+    family(
+        "nudge_request_log_dropped_total",
+        Counter,
+        &["reason"],
+        "Requests that are not in edge_function_logs, by why",
+    ),
+    family(
+        "nudge_request_log_write_failures_total",
+        Counter,
+        &[],
+        "Writes of edge_function_logs that the database did not take",
+    ),
+    family("nudge_request_log_queue_depth", Gauge, &[], "Requests that wait to be written"),
+    family("nudge_drain_sent_total", Counter, &["drain"], "Events that a drain's receiver has taken"),
+    family(
+        "nudge_drain_failed_total",
+        Counter,
+        &["drain", "cause"],
+        "Batches that were sent in vain, by why",
+    ),
+    family(
+        "nudge_drain_dropped_total",
+        Counter,
+        &["drain", "reason"],
+        "Events that a drain has lost, by why",
+    ),
+    family("nudge_drain_queue_depth", Gauge, &["drain"], "Events that wait to be sent"),
     // Telemetry itself.
     family("nudge_otlp_exports_total", Counter, &["signal", "result"], "Batches sent to the OTLP endpoint"),
     // The process.

@@ -1,6 +1,7 @@
 //! What the service does, apart from how it is asked: load facts, call the engine, persist.
 
 pub mod archetype;
+pub mod drain;
 pub mod nights;
 pub mod people;
 pub mod recommend;

@@ -19,6 +19,7 @@ mod outcomes;
 mod postgres;
 mod recommendations;
 mod recorder;
+mod request_log;
 mod rest;
 mod support;
 mod telemetry;

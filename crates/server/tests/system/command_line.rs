@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 35] = [
     &["demo"],
     &["serve"],
     &["keys"],
@@ -17,6 +17,13 @@ const COMMANDS: [&[&str]; 28] = [
     &["archetype", "reset"],
     &["audit"],
     &["audit", "verify"],
+    &["logs"],
+    &["logs", "drain"],
+    &["logs", "drain", "create"],
+    &["logs", "drain", "list"],
+    &["logs", "drain", "test"],
+    &["logs", "drain", "delete"],
+    &["logs", "user"],
     &["db"],
     &["db", "push"],
     &["db", "status"],
@@ -62,8 +69,8 @@ fn every_command_shows_examples_or_leads_to_them() {
     for command in COMMANDS {
         let text = help(command);
         // Below `archetype` the group has the examples; other groups have commands that have them.
-        let leads =
-            command.len() == 2 && command[0] == "archetype" || matches!(command, ["audit" | "db" | "rls"]);
+        let leads = command.len() == 2 && command[0] == "archetype"
+            || matches!(command, ["audit" | "db" | "rls" | "logs"] | ["logs", "drain"]);
         let shows = text.contains("Examples:") || text.contains("Start here:");
         assert!(shows || leads, "nudge {} --help:\n{text}", command.join(" "));
     }

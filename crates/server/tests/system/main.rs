@@ -29,6 +29,8 @@ mod import;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod neighbours;
 #[cfg(test)]
 #[path = "../../../store/tests/shared/cluster.rs"]

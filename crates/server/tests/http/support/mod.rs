@@ -151,6 +151,8 @@ impl Harness {
             ("SUPABASE_SECRET_KEYS", json!({ "default": SECRET_KEY }).to_string()),
             // The machine that runs the tests is busy: a commit gets its time unless a test is about that.
             ("NUDGE_COMMIT_TIMEOUT_MS", "20000".to_owned()),
+            // Rows that come by themselves would be in the way of tests that compare what is there before and after.
+            ("NUDGE_REQUEST_LOG", "0".to_owned()),
         ]);
         if let Some(database) = &database {
             flags.insert("DATABASE_URL", format!("{}?pgbouncer=false", database.url()));
