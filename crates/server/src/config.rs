@@ -20,6 +20,7 @@ pub use setting::{SETTINGS, Setting, Source, Values};
 use crate::auth::jwks::{Jwks, JwksError};
 use crate::auth::keys::{self, ApiKeys, MIN_SECRET_BYTES, SecretError};
 use crate::auth::{Authenticator, Caller};
+use crate::jobs::schedule::{BadSchedule, Schedule};
 use crate::outbound::address::{Addresses, BadNetworks};
 use crate::request_log::user::{Shown, Users};
 
@@ -125,6 +126,12 @@ pub struct Config {
     pub instance: Option<String>,
     /// Where traces and metrics are sent, if anywhere.
     pub otlp: Option<telemetry::OtlpConfig>,
+    /// When the nightly run is due.
+    pub job_schedule: Schedule,
+    /// Points by which the share of an archetype may move from one run to the next without a warning.
+    pub job_drift_points: f64,
+    /// New requests of a user after which their archetype is recomputed in the background; 0: never.
+    pub refresh_after: u32,
     publishable_keys: KeyMap,
     secret_keys: KeyMap,
     /// All values with their sources.
@@ -196,6 +203,13 @@ impl Config {
                 .map_err(|error: BadNetworks| values.bad("NUDGE_OUTBOUND_ALLOW_PRIVATE", error))?,
             instance: instance(&values)?,
             otlp: telemetry::OtlpConfig::parse(&values)?,
+            job_schedule: values
+                .text("NUDGE_JOB_SCHEDULE")
+                .unwrap_or("off")
+                .parse()
+                .map_err(|error: BadSchedule| values.bad("NUDGE_JOB_SCHEDULE", error))?,
+            job_drift_points: drift_points(&values)?,
+            refresh_after: values.number("NUDGE_REFRESH_AFTER_REQUESTS", 0..=1_000_000)?,
             publishable_keys: values.key_map("SUPABASE_PUBLISHABLE_KEYS", "sb_publishable_")?,
             secret_keys: values.key_map("SUPABASE_SECRET_KEYS", "sb_secret_")?,
             values,
@@ -215,6 +229,11 @@ impl Config {
         Users::new(self.request_log_users, self.values.text("NUDGE_REQUEST_LOG_KEY"), &keys.secret)
     }
 
+    /// Names this process among those that share the database.
+    pub fn holder(&self) -> String {
+        format!("{} pid {}", self.instance(), std::process::id())
+    }
+
     /// Gives the address under which clients reach this server.
     pub fn url(&self) -> String {
         if let Some(url) = self.values.text("SUPABASE_URL") {
@@ -225,6 +244,14 @@ impl Config {
             IpAddr::V4(v4) => format!("http://{v4}:{}", self.port),
             IpAddr::V6(v6) => format!("http://[{v6}]:{}", self.port),
         }
+    }
+}
+
+fn drift_points(values: &Values) -> Result<f64, ConfigError> {
+    let points = values.parse::<f64>("NUDGE_JOB_DRIFT_POINTS", "a number of percentage points")?;
+    match (0.0..=100.0).contains(&points) {
+        true => Ok(points),
+        false => Err(values.bad("NUDGE_JOB_DRIFT_POINTS", "must be 0 to 100")),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod jobs;
 pub mod outbound;
 pub mod recorder;
 pub mod request_log;

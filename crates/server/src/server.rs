@@ -25,6 +25,10 @@ use crate::api::app::{Parts, Peer};
 use crate::api::{self, App};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Database, Keys};
+use crate::jobs::refresh;
+use crate::jobs::run::Means;
+use crate::jobs::schedule;
+use crate::jobs::worker::Worker;
 use crate::recorder::Recorder;
 use crate::recorder::spool::{Spool, SpoolError};
 use crate::request_log::{RequestLog, Surroundings};
@@ -226,6 +230,7 @@ impl Server {
         check_role(&store, config).await?;
         prepare_months(&store).await;
         check_rights(config).await?;
+        schedule::begin(&store, &config.job_schedule, clock.now(), &config.zone).await?;
         let spool = Spool::open(&config.data_dir, config.spool_bytes)?;
         let recorder = Arc::new(Recorder::new(store.clone(), spool, config.commit_timeout));
         let metrics = Metrics::install();
@@ -248,6 +253,8 @@ impl Server {
     /// Serves until `stop` resolves, then finishes what it took, and closes the database.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let Self { app, listener, _lock, .. } = self;
+        let (stop_jobs, stopping) = watch::channel(false);
+        let worker = tokio::spawn(worker(&app, stopping).work());
         let mut tasks = background(&app);
         start_request_log(&app);
         let router = api::router(Arc::clone(&app));
@@ -295,6 +302,11 @@ impl Server {
             tracing::warn!("server.requests_cut_off");
             closing.send_replace(true);
         }
+        // A run under way stores the batch that it has, and leaves the rest to whoever comes next.
+        stop_jobs.send_replace(true);
+        if let Err(error) = worker.await {
+            tracing::error!(%error, "job.worker_died");
+        }
         // First the replay in the background, so that the last one is the only one.
         tasks.shutdown().await;
         let drained = tokio::time::timeout(DRAIN, app.recorder.drain());
@@ -334,11 +346,25 @@ fn start_request_log(app: &App) {
     });
 }
 
+/// Makes what works on runs of the recalculation job.
+fn worker(app: &App, stop: watch::Receiver<bool>) -> Worker {
+    let means = Means {
+        store: app.store.clone(),
+        clock: app.clock.clone(),
+        policy: Arc::clone(&app.policy),
+        drift_points: app.job_drift_points,
+    };
+    let (schedule, zone) = (app.job_schedule.clone(), app.zone.clone());
+    Worker { means, jobs: Arc::clone(&app.jobs), schedule, zone, stop }
+}
+
 /// Starts what runs beside the requests.
 fn background(app: &Arc<App>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let recorder = Arc::clone(&app.recorder);
     tasks.spawn(async move { recorder.replay().await });
+    let refresher = Arc::clone(&app.refresher);
+    tasks.spawn(refresh::work(refresher, app.archetypes.clone(), app.clock.clone()));
     let people = Arc::clone(&app.people);
     tasks.spawn(async move { people.follow_changes().await });
     tasks.spawn(crate::usecases::report::keep(app.store.clone()));

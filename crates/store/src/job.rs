@@ -290,6 +290,12 @@ impl RunTotals {
         }
     }
 
+    /// Counts a user as if what was found had been stored; `before`: what is stored.
+    pub fn rehearse(&mut self, worked: &Worked, before: Option<(Archetype, f64)>) {
+        let saved = matches!(worked, Worked::Computed(..)).then_some(PersonSaved::Saved(before));
+        self.count(worked, saved, false);
+    }
+
     fn count_usable(&mut self, worked: &Worked, saved: Option<PersonSaved>) {
         match (worked, saved) {
             (Worked::Computed(computed, _), Some(PersonSaved::Saved(before))) => {

@@ -18,14 +18,17 @@ use super::path;
 use crate::auth::{Authenticator, Caller};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
+use crate::jobs::schedule::Schedule;
 use crate::outbound::{Bounds, Outbound};
 use crate::recorder::Recorder;
 use crate::request_log::{RequestLog, Seen};
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::Otlp;
 use crate::usecases::archetype::Archetypes;
+use crate::usecases::job::Jobs;
 use crate::usecases::people::People;
 use crate::usecases::recommend::Recommender;
+use crate::usecases::refresh::Refresher;
 
 /// The state of a running server.
 pub struct App {
@@ -45,6 +48,10 @@ pub struct App {
     pub recommender: Recommender,
     /// Works on archetypes.
     pub archetypes: Archetypes,
+    /// Starts, shows and cancels runs of the recalculation job.
+    pub jobs: Arc<Jobs>,
+    /// Says who is to be recomputed between two of them.
+    pub refresher: Arc<Refresher>,
     /// Records decisions.
     pub recorder: Arc<Recorder>,
     /// Renders metrics.
@@ -57,6 +64,10 @@ pub struct App {
     pub otlp: Option<Arc<Otlp>>,
     /// The HTTP limits.
     pub limits: Limits,
+    /// When the nightly run is due.
+    pub job_schedule: Schedule,
+    /// Points by which an archetype's share may move between two runs without a warning.
+    pub job_drift_points: f64,
     /// How long a database server keeps rows that it has by month.
     pub retention: Retention,
     /// The address under which clients reach the server.
@@ -159,6 +170,8 @@ impl App {
             },
             outbound: Outbound::new(config.outbound.clone(), Bounds::default(), parts.clock.clone()),
             request_log: parts.request_log,
+            jobs: Jobs::new(store.clone(), parts.clock.clone(), config.holder()),
+            refresher: Arc::new(Refresher::new(config.refresh_after)),
             clock: parts.clock,
             zone: config.zone.clone(),
             auth: parts.auth,
@@ -168,6 +181,8 @@ impl App {
             recorder: parts.recorder,
             metrics: parts.metrics,
             otlp: parts.otlp,
+            job_schedule: config.job_schedule.clone(),
+            job_drift_points: config.job_drift_points,
             retention: config.retention,
             url: config.url(),
             anon_key: parts.anon_key,

@@ -31,6 +31,32 @@ pub async fn read(
     body: Body,
     limit: usize,
 ) -> Result<Bytes, ApiError> {
+    let bytes = read_bytes(app, caller, parts, body, limit).await?;
+    if has_json_type(&parts.headers) { Ok(bytes) } else { Err(ApiError::WrongMediaType) }
+}
+
+/// Reads a JSON body's bytes as [`read`] does; one that is empty needs no type.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_optional(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: Body,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
+    let bytes = read_bytes(app, caller, parts, body, limit).await?;
+    if bytes.is_empty() || has_json_type(&parts.headers) { Ok(bytes) } else { Err(ApiError::WrongMediaType) }
+}
+
+async fn read_bytes(
+    app: &App,
+    caller: &Caller,
+    parts: &Parts,
+    body: Body,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::TooLarge { limit: format!("{} KiB", limit / 1024) };
     let declared =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -53,7 +79,7 @@ pub async fn read(
     if let Some(place) = place {
         place.hold(app.admit(parts.uri.path())?);
     }
-    if has_json_type(&parts.headers) { Ok(bytes) } else { Err(ApiError::WrongMediaType) }
+    Ok(bytes)
 }
 
 fn has_json_type(headers: &HeaderMap) -> bool {

@@ -26,6 +26,15 @@ pub enum ApiError {
     /// 404 of a path.
     #[error("There is nothing at this address; / lists what there is.")]
     NoSuchRoute,
+    /// 404 of a run.
+    #[error("There is no job with this id.")]
+    NoSuchJob,
+    /// 409 of a run that has ended.
+    #[error("This job has ended: it is {status}.")]
+    JobEnded {
+        /// How.
+        status: &'static str,
+    },
     /// 401.
     #[error(transparent)]
     Unauthorized(#[from] AuthError),
@@ -134,6 +143,8 @@ impl ApiError {
         match self {
             Self::WrongMethod { .. } => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::NoSuchRoute => (S::NOT_FOUND, "not_found", "Not found"),
+            Self::NoSuchJob => (S::NOT_FOUND, "job_not_found", "Job not found"),
+            Self::JobEnded { .. } => (S::CONFLICT, "job_ended", "Job has ended"),
             Self::Unauthorized(AuthError::Missing) | Self::SignInRequired => {
                 (S::UNAUTHORIZED, "unauthorized", "Authentication required")
             }

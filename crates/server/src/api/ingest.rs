@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use nudge_engine::UserId;
 use nudge_store::{FactChange, FactKey, FactRow, FactTable, FieldError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -84,7 +85,7 @@ pub async fn ingest_facts(
         Caller::Service => {}
     }
     let bytes = body::read(&app, &caller, &parts, sent, body::MAX_INGEST).await?;
-    let changes = parse_changes(&bytes)?;
+    let (changes, asked) = parse_bodies(&bytes)?;
     let waits = |change: &FactChange| match change {
         FactChange::Upsert(FactRow::DateChangeRequest(row)) => {
             row.recommendation_id.is_some_and(|id| app.recorder.is_spooled(&id))
@@ -100,6 +101,7 @@ pub async fn ingest_facts(
     if app.people.forget_since(before).await.is_err() {
         app.people.forget_all();
     }
+    app.refresher.count(asked);
     let answer = IngestedBody {
         success: true,
         upserted: applied.upserted,
@@ -114,15 +116,26 @@ pub async fn ingest_facts(
 
 /// Parses the body into validated changes.
 pub fn parse_changes(bytes: &[u8]) -> Result<Vec<FactChange>, ApiError> {
+    parse_bodies(bytes).map(|(changes, _)| changes)
+}
+
+/// Parses the body into validated changes, and both parties of each new request.
+fn parse_bodies(bytes: &[u8]) -> Result<(Vec<FactChange>, Vec<UserId>), ApiError> {
     let bodies: Vec<ChangeBody> = body::parse_one_or_many(bytes, MAX_CHANGES)?;
     let mut changes = Vec::with_capacity(bodies.len());
+    let mut asked = Vec::new();
     for (index, body) in bodies.iter().enumerate() {
         parse_change(body, &mut changes).map_err(|FieldError { field, problem }| ApiError::BadField {
             field: format!("[{index}].{field}"),
             problem,
         })?;
+        if body.r#type == "INSERT"
+            && let Some(FactChange::Upsert(FactRow::DateChangeRequest(row))) = changes.last()
+        {
+            asked.extend([row.requester_id.clone(), row.receiver_id.clone()]);
+        }
     }
-    Ok(changes)
+    Ok((changes, asked))
 }
 
 fn parse_change(body: &ChangeBody, changes: &mut Vec<FactChange>) -> Result<(), FieldError> {

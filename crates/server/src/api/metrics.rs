@@ -54,5 +54,6 @@ pub fn publish(app: &App) {
     }
     gauge!("nudge_build_info", "version" => env!("CARGO_PKG_VERSION"), "engine" => app.store.engine())
         .set(1.0);
+    gauge!("nudge_refresh_waiting").set(app.refresher.waiting() as f64);
     process::publish();
 }

@@ -6,6 +6,7 @@ pub mod body;
 pub mod error;
 pub mod health;
 pub mod ingest;
+pub mod job;
 pub mod metrics;
 pub mod middleware;
 pub mod openapi;
@@ -33,6 +34,8 @@ pub mod path {
     pub const OUTCOMES: &str = "/functions/v1/recommendation-outcomes";
     /// Facts.
     pub const INGEST: &str = "/functions/v1/ingest";
+    /// The recalculation job.
+    pub const JOB: &str = "/functions/v1/archetype-recalculation-job";
     /// Liveness.
     pub const LIVE: &str = "/health/live";
     /// Readiness.
@@ -46,8 +49,8 @@ pub mod path {
     /// Tables, by PostgREST's contract.
     pub const REST: &str = crate::rest::ROOT;
     /// All of them, for metric labels.
-    pub const ALL: [&str; 10] =
-        [RECOMMENDATIONS, ARCHETYPE, OUTCOMES, INGEST, LIVE, READY, METRICS, OPENAPI, START, REST];
+    pub const ALL: [&str; 11] =
+        [RECOMMENDATIONS, ARCHETYPE, OUTCOMES, INGEST, JOB, LIVE, READY, METRICS, OPENAPI, START, REST];
 }
 
 /// Builds the router with everything that all responses share.
@@ -74,6 +77,13 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route(path::OUTCOMES, only("POST, OPTIONS", post(outcomes::record_outcomes)))
         .route(path::INGEST, only("POST, OPTIONS", post(ingest::ingest_facts)))
+        .route(
+            path::JOB,
+            only(
+                "GET, HEAD, POST, DELETE, OPTIONS",
+                get(job::get_job).post(job::start_job).delete(job::cancel_job),
+            ),
+        )
         .route(path::LIVE, only("GET, HEAD, OPTIONS", get(health::get_live)))
         .route(path::READY, only("GET, HEAD, OPTIONS", get(health::get_ready)))
         .route(path::METRICS, only("GET, HEAD, OPTIONS", get(metrics::get_metrics)))

@@ -1,20 +1,25 @@
 //! `nudge demo`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use nudge_engine::{Archetype, UserId};
 use nudge_sim::{DEMO_SEED, World, WorldConfig, WorldKind};
+use nudge_store::job::{RunCause, RunStatus};
 use nudge_store::{FactChange, FactRow, Store};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{output, token};
 use crate::clock::Clock;
 use crate::config::{Config, Database};
+use crate::jobs::run::{Left, Means, Work};
 use crate::server::{DataDirLock, Server, asked_to_stop, open_store};
 use crate::telemetry;
+use crate::usecases::job::{Begun, JobConfig, Jobs};
 use crate::usecases::seed;
 
 /// Days ahead that have nights.
@@ -194,9 +199,31 @@ async fn prepare(args: &Args, config: &Config, now: Timestamp) -> anyhow::Result
         .date()
         .saturating_sub(jiff::Span::new().days(DAYS_BACK));
     seed::fill(&store, &world, (from, until), config, now).await?;
+    compute_archetypes(&store, config).await?;
     store.close().await;
     Made { complete: true, ..made }.write(config)?;
     Ok(world)
+}
+
+/// Runs the recalculation job for everybody, as the first run on a new database.
+async fn compute_archetypes(store: &Store, config: &Config) -> anyhow::Result<()> {
+    let clock = Clock::default();
+    let jobs = Jobs::new(store.clone(), clock.clone(), config.holder());
+    let mut begun = jobs.take_begun().context("somebody else works on runs")?;
+    let settings = JobConfig { batch_size: 1_000, only_stale_users: false, ..JobConfig::default() };
+    jobs.trigger(settings, RunCause::Asked, "demo").await?;
+    let Begun { lease, config: settings, started_at } = begun.try_recv().context("the job did not begin")?;
+    let means = Means {
+        store: store.clone(),
+        clock,
+        policy: Arc::new(config.policy.clone()),
+        drift_points: config.job_drift_points,
+    };
+    let (_running, stop) = watch::channel(false);
+    match Work::new(means, lease, settings, started_at, stop).run().await {
+        Left::As(RunStatus::Completed) => Ok(()),
+        left => bail!("the archetypes could not be computed: {left:?}"),
+    }
 }
 
 /// Removes what an interrupted first start has left; refuses a database that is not the demo's.

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod import;
+mod job;
 mod keys;
 pub mod lines;
 mod logs;
@@ -63,6 +64,7 @@ enum Command {
     Explain(explain::Args),
     Report(report::Args),
     Archetype(archetype::Args),
+    Job(job::Args),
     Audit(audit::Args),
     Logs(logs::Args),
     Db(db::Args),
@@ -117,6 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => asynchronous(explain::run(args, settings()?)),
         Command::Report(args) => asynchronous(report::run(args, settings()?)).map(|()| done),
         Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
+        Command::Job(args) => asynchronous(job::run(args, settings()?)),
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
         Command::Logs(args) => asynchronous(logs::run(args, settings()?)),
         Command::Db(args) => asynchronous(db::run(args, settings()?)),

@@ -148,6 +148,21 @@ pub const SETTINGS: &[Setting] = &[
         Some("0"),
         "Where log drains and webhooks may go besides public addresses: 0 nowhere, 1 anywhere, or networks (10.0.0.0/8,fd00::/8)",
     ),
+    setting(
+        "NUDGE_JOB_SCHEDULE",
+        Some("0 2 * * *"),
+        "When every archetype is recomputed: five fields of cron in NUDGE_TIMEZONE, or off",
+    ),
+    setting(
+        "NUDGE_JOB_DRIFT_POINTS",
+        Some("5"),
+        "Percentage points by which an archetype's share may move between two runs without a warning",
+    ),
+    setting(
+        "NUDGE_REFRESH_AFTER_REQUESTS",
+        Some("10"),
+        "New requests of a user after which their archetype is recomputed at once; 0: only at night",
+    ),
     setting("NUDGE_CACHE_PEOPLE", Some("100000"), "People whose archetype is kept in memory"),
     setting("NUDGE_INSTANCE", None, "Name of this server among its replicas; default: host name and port"),
     setting(

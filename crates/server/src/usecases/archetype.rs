@@ -169,33 +169,6 @@ impl Archetypes {
             },
         }
     }
-
-    /// Computes the archetype of everybody, in batches, and counts those stored. `progress` is told after each batch.
-    ///
-    /// # Errors
-    /// When the database cannot be read or written; what was stored before stays.
-    pub async fn compute_everybody(
-        &self,
-        now: Timestamp,
-        mut progress: impl FnMut(usize),
-    ) -> Result<usize, StoreError> {
-        let mut after: Option<UserId> = None;
-        let mut stored = 0;
-        loop {
-            let users = self.store.people_after(after.as_ref(), 500).await?;
-            let Some(last) = users.last().cloned() else { return Ok(stored) };
-            let mut batch = Vec::with_capacity(users.len());
-            for user in users {
-                let facts = self.facts(&user, WithRequests::Always).await?;
-                let requests = facts.requests.as_deref().unwrap_or_default();
-                batch.push((user, compute(requests, now, &self.policy), facts.version));
-            }
-            let saved = self.store.save_archetypes(batch).await?;
-            stored += saved.iter().filter(|s| **s == ArchetypeSaved::Saved).count();
-            progress(saved.len());
-            after = Some(last);
-        }
-    }
 }
 
 fn as_row(computed: &ComputedArchetype) -> StoredArchetype {

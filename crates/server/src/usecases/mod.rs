@@ -2,10 +2,13 @@
 
 pub mod archetype;
 pub mod drain;
+pub mod job;
+pub mod job_result;
 pub mod nights;
 pub mod people;
 pub mod recommend;
 pub mod record;
+pub mod refresh;
 pub mod report;
 pub mod seed;
 

@@ -2,7 +2,6 @@
 //! and is recorded with its outcomes exactly as live requests are, marked `context.source: "simulated"`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -14,12 +13,10 @@ use nudge_engine::{
 use nudge_sim::{Course, Intent, Ledger, NightRow, Offer, RequestRow, World};
 use nudge_store::{
     DateChangeRequestRow, EventKind, FactChange, FactRow, LeaseMemberRow, LeaseNightRow, LeaseRow,
-    OutcomeEvent, OutcomeReporter, ProfileRow, RunRow, Store,
+    OutcomeEvent, OutcomeReporter, ProfileRow, Store,
 };
 use uuid::Uuid;
 
-use super::archetype::Archetypes;
-use super::people::People;
 use super::recommend::{Decided, Question};
 use super::record::{Asker, record_of};
 use crate::clock::{day_of, new_id};
@@ -28,7 +25,7 @@ use crate::config::Config;
 /// Most outcomes in one transaction.
 const OUTCOMES: usize = 500;
 
-/// Fills the database: people, leases, nights of a range of dates, requests, decisions with their outcomes, archetypes.
+/// Fills the database: people, leases, nights of a range of dates, requests, decisions with their outcomes.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -60,31 +57,6 @@ pub async fn fill(
     for events in past.events.chunks(OUTCOMES) {
         store.record_outcomes(OutcomeReporter::Service, events.to_vec(), now).await?;
     }
-    compute_archetypes(store, config, now).await
-}
-
-async fn compute_archetypes(store: &Store, config: &Config, now: Timestamp) -> anyhow::Result<()> {
-    let policy = Arc::new(config.policy.clone());
-    let people = Arc::new(People::new(store.clone(), Arc::clone(&policy), config.cache_ttl, 1));
-    let archetypes = Archetypes { store: store.clone(), people, policy };
-    let started = std::time::Instant::now();
-    let mut processed = 0;
-    let updated = archetypes.compute_everybody(now, |n| processed += n).await?;
-    let duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let completed_at = now.saturating_add(jiff::SignedDuration::from_millis(duration_ms)).unwrap_or(now);
-    let run = RunRow {
-        id: new_id(now),
-        job_type: "demo_initial".to_owned(),
-        status: "completed".to_owned(),
-        processed_count: processed as i64,
-        updated_count: updated as i64,
-        failed_count: 0,
-        error_message: None,
-        metadata: serde_json::json!({ "policy": config.policy.name }),
-        started_at: now,
-        completed_at,
-    };
-    store.insert_run(run).await?;
     Ok(())
 }
 

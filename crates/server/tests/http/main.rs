@@ -12,6 +12,7 @@ mod cache;
 mod canary;
 mod common;
 mod ingest;
+mod job;
 mod limits;
 mod outcomes;
 #[path = "../../../store/tests/shared/postgres.rs"]

@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&[&str]; 35] = [
+const COMMANDS: [&[&str]; 41] = [
     &["demo"],
     &["serve"],
     &["keys"],
@@ -15,6 +15,12 @@ const COMMANDS: [&[&str]; 35] = [
     &["archetype", "recalculate"],
     &["archetype", "override"],
     &["archetype", "reset"],
+    &["job"],
+    &["job", "run"],
+    &["job", "status"],
+    &["job", "cancel"],
+    &["job", "history"],
+    &["job", "schedule"],
     &["audit"],
     &["audit", "verify"],
     &["logs"],
@@ -69,7 +75,7 @@ fn every_command_shows_examples_or_leads_to_them() {
     for command in COMMANDS {
         let text = help(command);
         // Below `archetype` the group has the examples; other groups have commands that have them.
-        let leads = command.len() == 2 && command[0] == "archetype"
+        let leads = command.len() == 2 && matches!(command[0], "archetype" | "job")
             || matches!(command, ["audit" | "db" | "rls" | "logs"] | ["logs", "drain"]);
         let shows = text.contains("Examples:") || text.contains("Start here:");
         assert!(shows || leads, "nudge {} --help:\n{text}", command.join(" "));

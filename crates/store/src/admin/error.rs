@@ -49,6 +49,14 @@ pub enum AdminError {
         /// What the server said.
         detail: String,
     },
+    /// The extension that starts jobs is not installed in this database.
+    #[error(
+        "the extension pg_cron is not installed in this database\n  \
+         As a superuser: put pg_cron into shared_preload_libraries and this database's name into cron.database_name, restart,\n  \
+         then: CREATE EXTENSION pg_cron; GRANT USAGE ON SCHEMA cron TO the owner of nudge's tables.\n  \
+         On Supabase: Database, Extensions, pg_cron."
+    )]
+    NoCron,
     /// A role is not fit for the service.
     #[error("the role {name} is not fit for the service: it {why}")]
     Role {

@@ -5,6 +5,7 @@
 //! tries the table of rights.
 
 mod check;
+pub mod cron;
 mod dump;
 pub mod embedded;
 mod error;
@@ -85,6 +86,14 @@ impl Server {
     /// [`AdminError::Older`] and [`AdminError::Newer`] for another version; [`AdminError::Database`].
     pub async fn diff(&self) -> Result<Difference, AdminError> {
         shape::diff(&self.client).await
+    }
+
+    /// Has pg_cron ask for the nightly run at these times (five fields of cron), or no longer.
+    ///
+    /// # Errors
+    /// [`AdminError::NoCron`] where the extension is not installed; [`AdminError::Database`].
+    pub async fn schedule_job(&self, cron: Option<&str>) -> Result<(), AdminError> {
+        cron::schedule(&self.client, cron).await
     }
 
     /// Looks for what is wrong with rights, facts and partitions; refusals first.

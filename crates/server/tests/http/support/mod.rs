@@ -153,6 +153,8 @@ impl Harness {
             ("NUDGE_COMMIT_TIMEOUT_MS", "20000".to_owned()),
             // Rows that come by themselves would be in the way of tests that compare what is there before and after.
             ("NUDGE_REQUEST_LOG", "0".to_owned()),
+            // Nobody is recomputed in the background unless a test is about that.
+            ("NUDGE_REFRESH_AFTER_REQUESTS", "0".to_owned()),
         ]);
         if let Some(database) = &database {
             flags.insert("DATABASE_URL", format!("{}?pgbouncer=false", database.url()));
