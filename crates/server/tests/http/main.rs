@@ -20,6 +20,7 @@ mod outcomes;
 mod postgres;
 mod recommendations;
 mod recorder;
+mod report;
 mod request_log;
 mod rest;
 mod support;

@@ -42,6 +42,7 @@ mod own_cluster;
 mod postgres;
 #[cfg(test)]
 mod replicas;
+mod report;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
