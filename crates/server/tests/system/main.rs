@@ -42,6 +42,7 @@ mod own_cluster;
 mod postgres;
 #[cfg(test)]
 mod replicas;
+#[cfg(test)]
 mod report;
 #[cfg(test)]
 mod secrets;
