@@ -343,6 +343,7 @@ fn start_request_log(app: &App) {
         outbound: app.outbound.clone(),
         clock: app.clock.clone(),
         retention: app.retention,
+        instance: Arc::clone(&app.instance),
     });
 }
 

@@ -72,6 +72,8 @@ pub struct App {
     pub retention: Retention,
     /// The address under which clients reach the server.
     pub url: String,
+    /// The name of this server among its replicas.
+    pub instance: Arc<str>,
     /// The anonymous key, which browsers may know.
     pub anon_key: String,
     /// Whether the server listens on loopback only.
@@ -185,6 +187,7 @@ impl App {
             job_drift_points: config.job_drift_points,
             retention: config.retention,
             url: config.url(),
+            instance: config.instance().into(),
             anon_key: parts.anon_key,
             loopback: config.bind.is_loopback(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),

@@ -191,7 +191,7 @@ async fn test(config: &Config, name: &str, json: bool) -> anyhow::Result<ExitCod
     store.close().await;
     let spec: Spec = found?;
     let begun = Instant::now();
-    let sent = delivery::send_test(&spec, &outbound(config), clock().now()).await;
+    let sent = delivery::send_test(&spec, &outbound(config), &config.instance(), clock().now()).await;
     let millis = begun.elapsed().as_millis();
     let (good, said) = match &sent {
         Ok(answer) => (answer.advice() == Advice::Taken, format!("status {}", answer.status)),

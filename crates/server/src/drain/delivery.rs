@@ -68,10 +68,11 @@ struct Event<'a> {
     user_id: Option<&'a str>,
     request_id: Uuid,
     error_code: Option<&'a str>,
+    instance: &'a str,
 }
 
 impl<'a> Event<'a> {
-    fn of(row: &'a RequestRow) -> Self {
+    fn of(row: &'a RequestRow, instance: &'a str) -> Self {
         let RequestRow { method, function_name, status, response_time_ms, .. } = row;
         Self {
             id: row.id,
@@ -85,6 +86,7 @@ impl<'a> Event<'a> {
             user_id: row.user_id.as_deref(),
             request_id: row.id,
             error_code: row.error_code.as_deref(),
+            instance,
         }
     }
 }
@@ -98,8 +100,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(rows: &[Arc<RequestRow>], now: Timestamp) -> std::io::Result<Self> {
-        let events: Vec<Event<'_>> = rows.iter().map(|row| Event::of(row)).collect();
+    fn of(rows: &[Arc<RequestRow>], instance: &str, now: Timestamp) -> std::io::Result<Self> {
+        let events: Vec<Event<'_>> = rows.iter().map(|row| Event::of(row, instance)).collect();
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         serde_json::to_writer(&mut gzip, &events)?;
         gzip.flush()?;
@@ -126,7 +128,12 @@ impl Batch {
 ///
 /// # Errors
 /// [`OutboundError`] when there is no complete answer.
-pub async fn send_test(spec: &Spec, outbound: &Outbound, now: Timestamp) -> Result<Answer, OutboundError> {
+pub async fn send_test(
+    spec: &Spec,
+    outbound: &Outbound,
+    instance: &str,
+    now: Timestamp,
+) -> Result<Answer, OutboundError> {
     let row = RequestRow {
         id: new_id(now),
         function_name: "test",
@@ -137,8 +144,8 @@ pub async fn send_test(spec: &Spec, outbound: &Outbound, now: Timestamp) -> Resu
         error_code: None,
         created_at: now,
     };
-    let batch =
-        Batch::of(&[Arc::new(row)], now).map_err(|error| OutboundError::Request(error.to_string()))?;
+    let batch = Batch::of(&[Arc::new(row)], instance, now)
+        .map_err(|error| OutboundError::Request(error.to_string()))?;
     outbound.post(batch.post(spec, now)).await
 }
 
@@ -180,14 +187,15 @@ pub(crate) struct Delivery {
     drain: Arc<Drain>,
     outbound: Outbound,
     clock: Clock,
+    instance: Arc<str>,
     pace: Pace,
     /// Whether the last attempt failed, so that a fault is logged once.
     failing: AtomicBool,
 }
 
 impl Delivery {
-    pub(crate) fn new(drain: Arc<Drain>, outbound: Outbound, clock: Clock) -> Self {
-        Self { drain, outbound, clock, pace: PACE, failing: AtomicBool::new(false) }
+    pub(crate) fn new(drain: Arc<Drain>, outbound: Outbound, clock: Clock, instance: Arc<str>) -> Self {
+        Self { drain, outbound, clock, instance, pace: PACE, failing: AtomicBool::new(false) }
     }
 
     /// Sends batches until the drain is stopped and nothing is left to send.
@@ -196,7 +204,8 @@ impl Delivery {
             let events = rows.len();
             let now = self.clock.now();
             // Some milliseconds of work, which is for a thread that may be busy.
-            let made = tokio::task::spawn_blocking(move || Batch::of(&rows, now)).await;
+            let instance = Arc::clone(&self.instance);
+            let made = tokio::task::spawn_blocking(move || Batch::of(&rows, &instance, now)).await;
             match made {
                 Ok(Ok(batch)) => self.deliver(&batch).await,
                 problem => {

@@ -118,7 +118,8 @@ impl Bench {
         let drain = Arc::new(Drain::new(Spec::parse(&drain).unwrap(), capacity));
         let clock = Clock::fixed("2026-03-01T12:00:00Z".parse().unwrap());
         let outbound = Outbound::new("127.0.0.1".parse().unwrap(), bounds, clock.clone());
-        let delivery = Delivery { pace, ..Delivery::new(Arc::clone(&drain), outbound.clone(), clock) };
+        let delivery =
+            Delivery { pace, ..Delivery::new(Arc::clone(&drain), outbound.clone(), clock, "here:1".into()) };
         let delivery = Arc::new(delivery);
         let running = Arc::clone(&delivery);
         let task = tokio::spawn(async move { running.run().await });
@@ -173,7 +174,7 @@ async fn events_come_as_compressed_json_in_batches_of_250_at_most() {
             "id": row(1).id, "timestamp": "2026-03-01T12:00:00Z", "level": "error",
             "message": "GET transaction-recommendations 503 in 7 ms", "function_name": "transaction-recommendations",
             "method": "GET", "status": 503, "response_time_ms": 7, "user_id": "u1_00", "request_id": row(1).id,
-            "error_code": "unavailable"
+            "error_code": "unavailable", "instance": "here:1"
         })
     );
     bench.end().await;

@@ -241,7 +241,8 @@ impl Drains {
                     let drain = Arc::new(Drain::new(spec, WAITING));
                     list.push(Arc::clone(&drain));
                     let (outbound, clock) = (around.outbound.clone(), around.clock.clone());
-                    let delivery = delivery::Delivery::new(drain, outbound, clock);
+                    let instance = Arc::clone(&around.instance);
+                    let delivery = delivery::Delivery::new(drain, outbound, clock, instance);
                     tasks.spawn(async move { delivery.run().await });
                 }
                 Err(error) => {

@@ -130,6 +130,8 @@ pub struct Surroundings {
     pub clock: Clock,
     /// How long rows are kept.
     pub retention: Retention,
+    /// The name of this server among its replicas.
+    pub instance: Arc<str>,
 }
 
 impl RequestLog {
@@ -241,8 +243,11 @@ fn dropped(reason: &'static str, rows: usize) {
 
 #[cfg(test)]
 mod tests {
+    use nudge_store::StoreOptions;
+
     use super::*;
     use crate::api::path;
+    use crate::telemetry::Metrics;
 
     #[test]
     fn functions_and_tables_are_logged_and_probes_and_pages_are_not() {
@@ -268,21 +273,66 @@ mod tests {
         }
     }
 
+    fn entry(micros: u64) -> Entry {
+        Entry {
+            id: Uuid::nil(),
+            at: Timestamp::UNIX_EPOCH,
+            function: "rest",
+            method: "GET",
+            status: 200,
+            took: Duration::from_micros(micros),
+            user: None,
+            error_code: None,
+        }
+    }
+
+    fn log() -> RequestLog {
+        RequestLog::new(true, Users::new(user::Shown::Hashed, None, "secret"))
+    }
+
+    /// The value of a counter of dropped rows.
+    fn dropped_so_far(reason: &str) -> usize {
+        let text = Metrics::install().render();
+        let start = format!("nudge_request_log_dropped_total{{reason=\"{reason}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    #[test]
+    fn what_has_no_room_is_dropped_and_counted() {
+        let log = log();
+        let before = dropped_so_far("queue_full");
+        (0..INTAKE + 7).for_each(|_| log.note(entry(1)));
+        assert_eq!(dropped_so_far("queue_full") - before, 7);
+        log.spread();
+        assert_eq!((log.intake.len(), log.writer.waiting()), (0, INTAKE));
+        log.note(entry(1));
+        log.spread();
+        assert_eq!(dropped_so_far("queue_full") - before, 8, "nor has the queue of the database");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn rows_that_the_database_does_not_take_are_dropped_after_a_time_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nudge.db");
+        let store = Store::open(StoreOptions { path, ..StoreOptions::default() }).unwrap();
+        store.close().await;
+        let patient = Writer::default();
+        let impatient = Writer::holding(Duration::ZERO);
+        let row = Arc::new(log().row(entry(1)));
+        let before = dropped_so_far("database_away");
+        for writer in [&patient, &impatient] {
+            writer.offer(Arc::clone(&row));
+            let left = writer.finish(&store, Duration::from_secs(60)).await;
+            assert_eq!(left, usize::from(std::ptr::eq(writer, &patient)));
+        }
+        assert_eq!(dropped_so_far("database_away") - before, 1);
+    }
+
     #[test]
     fn times_are_rounded_to_the_nearest_millisecond() {
-        let log = RequestLog::new(true, Users::new(user::Shown::Hashed, None, "secret"));
+        let log = log();
         for (micros, millis) in [(0, 0), (499, 0), (500, 1), (1_499, 1), (12_600, 13)] {
-            let row = log.row(Entry {
-                id: Uuid::nil(),
-                at: Timestamp::UNIX_EPOCH,
-                function: "rest",
-                method: "GET",
-                status: 200,
-                took: Duration::from_micros(micros),
-                user: None,
-                error_code: None,
-            });
-            assert_eq!(row.response_time_ms, millis);
+            assert_eq!(log.row(entry(micros)).response_time_ms, millis);
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     hand: Mutex<Hand>,
     /// Whether the last write failed, so that a fault is logged once.
     failing: AtomicBool,
+    /// For how long one batch is tried while the database cannot take it.
+    hold: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -60,11 +62,16 @@ enum Wrote {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { rows: Buffer::new(WAITING), hand: Mutex::default(), failing: AtomicBool::new(false) }
+        Self::holding(HOLD)
     }
 }
 
 impl Writer {
+    /// Makes a writer that tries a batch for some time.
+    pub(super) fn holding(hold: Duration) -> Self {
+        Self { rows: Buffer::new(WAITING), hand: Mutex::default(), failing: AtomicBool::new(false), hold }
+    }
+
     /// Takes a row, or drops and counts it.
     pub(super) fn offer(&self, row: Arc<RequestRow>) {
         if !self.rows.offer(row) {
@@ -130,7 +137,7 @@ impl Writer {
             tracing::warn!(%error, "request_log.write_failed");
         }
         let reason = match error {
-            StoreError::Unavailable { .. } if since.elapsed() < HOLD => return Wrote::Later,
+            StoreError::Unavailable { .. } if since.elapsed() < self.hold => return Wrote::Later,
             StoreError::Unavailable { .. } => "database_away",
             _ => "database_refused",
         };
