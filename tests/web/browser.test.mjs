@@ -1,47 +1,22 @@
 // The start page, and the official client on another origin, in a real browser.
 
 import assert from "node:assert/strict";
-import { access, mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, beforeEach, describe, test } from "node:test";
 
-import { chromium } from "playwright-core";
-
+import { desktop, hasNoBarrier, launch, phone } from "./browser.mjs";
 import { artefacts, start } from "./server.mjs";
 
 const require = createRequire(import.meta.url);
-const flags = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-
-/** Finds Debian's browser, or another one on the PATH. */
-const findBrowser = async () => {
-  const folders = ["/usr/bin", ...(process.env.PATH ?? "").split(path.delimiter)];
-  const names = ["chromium", "chromium-browser", "google-chrome"];
-  const candidates = [process.env.CHROMIUM, ...folders.flatMap((folder) => names.map((name) => path.join(folder, name)))];
-  for (const candidate of candidates.filter(Boolean)) {
-    const found = await access(candidate).then(() => true, () => false);
-    if (found) return candidate;
-  }
-  throw new Error("no chromium on the PATH: install it (apt-get install chromium), or set CHROMIUM to one");
-};
-
-const desktop = { width: 1280, height: 900 };
-const phone = { width: 390, height: 844 };
 
 let browser, server;
 before(async () => {
   await mkdir(artefacts, { recursive: true });
   server = await start(["demo", "--people", "200"]);
-  browser = await chromium.launch({ executablePath: await findBrowser(), args: flags });
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();
@@ -140,13 +115,7 @@ describe("the start page", () => {
       await ask();
       await cards().nth(2).waitFor();
       if (colorScheme === "dark") await page.screenshot({ path: path.join(artefacts, "start-dark.png"), fullPage: true });
-      const axe = await readFile(require.resolve("axe-core/axe.min.js"), "utf8");
-      await page.evaluate(`${axe}; undefined`);
-      const { violations, passes } = await page.evaluate(() => globalThis.axe.run());
-      assert.ok(passes.length > 10, "axe has looked at the page");
-      const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-      const told = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => html + any.map((a) => a.message)).join("; ")}`);
-      assert.deepEqual(told, []);
+      await hasNoBarrier(page, colorScheme);
     });
   }
 });

@@ -16,7 +16,7 @@ pub enum Side {
     Below,
 }
 
-/// One row of the archetype table that fired.
+/// One row of the archetype table, with a user's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScoreRow {
@@ -35,6 +35,14 @@ pub struct ScoreRow {
 }
 
 impl ScoreRow {
+    /// Says whether the value is on the row's side of the threshold; a value that equals it is on neither.
+    pub fn fires(&self) -> bool {
+        match self.side {
+            Side::Above => self.value > self.threshold,
+            Side::Below => self.value < self.threshold,
+        }
+    }
+
     /// Writes the row as a sentence for people, from its computed values only.
     pub fn text(&self) -> String {
         let side = match self.side {
@@ -111,12 +119,23 @@ impl Classification {
     }
 }
 
-/// Classifies a user by their signals.
-pub fn classify(signals: &Signals, policy: &Policy) -> Classification {
+/// A row of the table: signal, its value, and what makes it fire.
+type TableRow = (&'static str, f64, Side, Threshold, Archetype);
+
+/// Gives every row of the table with the user's values, in table order, whether it fires or not.
+pub fn score_table(signals: &Signals, policy: &Policy) -> [ScoreRow; 18] {
+    table(signals, policy).map(score_row)
+}
+
+fn score_row((signal, value, side, Threshold { threshold, points }, archetype): TableRow) -> ScoreRow {
+    ScoreRow { signal: signal.into(), value, side, threshold, points, archetype }
+}
+
+fn table(signals: &Signals, policy: &Policy) -> [TableRow; 18] {
     use Archetype::{BigSpender, HighFlexibility};
     use Side::{Above, Below};
     let (s, t) = (signals, &policy.table);
-    let table: [(&'static str, f64, Side, Threshold, Archetype); 18] = [
+    [
         (
             "avgTransactionValue",
             s.avg_transaction_value,
@@ -207,32 +226,26 @@ pub fn classify(signals: &Signals, policy: &Policy) -> Classification {
             t.swap_preference_above_high_flexibility,
             HighFlexibility,
         ),
-    ];
+    ]
+}
+
+/// Classifies a user by their signals.
+pub fn classify(signals: &Signals, policy: &Policy) -> Classification {
+    use Archetype::{BigSpender, HighFlexibility};
     let mut scores = Scores {
         big_spender: 0.0,
         high_flexibility: 0.0,
         average_user: policy.average_user_points,
         breakdown: Vec::with_capacity(9),
     };
-    for (signal, value, side, Threshold { threshold, points }, archetype) in table {
-        let fired = match side {
-            Above => value > threshold,
-            Below => value < threshold,
-        };
-        if fired {
-            *match archetype {
+    for row in table(signals, policy).map(score_row) {
+        if row.fires() {
+            *match row.archetype {
                 BigSpender => &mut scores.big_spender,
                 HighFlexibility => &mut scores.high_flexibility,
                 Archetype::AverageUser => &mut scores.average_user,
-            } += points;
-            scores.breakdown.push(ScoreRow {
-                signal: signal.into(),
-                value,
-                side,
-                threshold,
-                points,
-                archetype,
-            });
+            } += row.points;
+            scores.breakdown.push(row);
         }
     }
     let (archetype, lead) = winner(&scores);

@@ -49,7 +49,7 @@ pub mod signals;
 pub mod urgency;
 pub mod vocabulary;
 
-pub use archetype::{Classification, ScoreRow, classify};
+pub use archetype::{Classification, ScoreRow, classify, score_table};
 pub use decision::{
     Audience, Decision, History, LastRequest, NeutralCause, Night, Option3, Person, Personal, PricedOption,
     PricingSource, Rule, Snapshot, decide,

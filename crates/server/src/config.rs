@@ -15,6 +15,7 @@ use nudge_engine::Policy;
 use nudge_store::Retention;
 
 pub use database::Database;
+use database::without_password;
 pub use setting::{SETTINGS, Setting, Source, Values};
 
 use crate::auth::jwks::{Jwks, JwksError};
@@ -234,6 +235,28 @@ impl Config {
         format!("{} pid {}", self.instance(), std::process::id())
     }
 
+    /// Lists every setting as it may be shown: of a secret only whether it is set, of a connection all but the password.
+    pub fn shown(&self) -> Vec<ShownSetting> {
+        let shown = |setting: &Setting| {
+            let value = self.values.text(setting.name)?;
+            Some(match setting {
+                Setting { secret: true, .. } => "(set)".to_owned(),
+                Setting { connection: true, .. } => without_password(value),
+                _ => value.to_owned(),
+            })
+        };
+        let source = |name| self.values.source(name).map_or_else(|| "not set".to_owned(), Source::to_string);
+        SETTINGS
+            .iter()
+            .map(|setting| ShownSetting {
+                name: setting.name,
+                value: shown(setting),
+                source: source(setting.name),
+                help: setting.help,
+            })
+            .collect()
+    }
+
     /// Gives the address under which clients reach this server.
     pub fn url(&self) -> String {
         if let Some(url) = self.values.text("SUPABASE_URL") {
@@ -262,6 +285,19 @@ fn instance(values: &Values) -> Result<Option<String>, ConfigError> {
         return Err(values.bad("NUDGE_INSTANCE", "must be at most 128 visible ASCII characters"));
     }
     Ok(Some(name.to_owned()))
+}
+
+/// A setting as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownSetting {
+    /// The name.
+    pub name: &'static str,
+    /// The value, without what must not be seen; `None` when there is none.
+    pub value: Option<String>,
+    /// Where it came from.
+    pub source: String,
+    /// What it means.
+    pub help: &'static str,
 }
 
 fn cache_hours(values: &Values) -> Result<f64, ConfigError> {

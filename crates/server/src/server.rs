@@ -239,8 +239,8 @@ impl Server {
             None => None,
         };
         let request_log = Arc::new(RequestLog::new(config.request_log, config.users_of_log(&keys)));
-        let anon_key = keys.anon.clone();
-        let parts = Parts { clock, auth, store, recorder, metrics, otlp, request_log, anon_key };
+        let (anon_key, secret) = (keys.anon.clone(), keys.secret.clone());
+        let parts = Parts { clock, auth, store, recorder, metrics, otlp, request_log, anon_key, secret };
         let app = Arc::new(App::new(config, parts));
         Ok(Self { app, keys, listener, address, _lock: lock })
     }
@@ -298,6 +298,7 @@ impl Server {
         }
         drop(listener);
         tracing::info!("server.stopping");
+        app.dashboard.stopping.send_replace(true);
         if tokio::time::timeout(app.limits.shutdown, connections.shutdown()).await.is_err() {
             tracing::warn!("server.requests_cut_off");
             closing.send_replace(true);

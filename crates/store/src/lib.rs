@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod browse;
 pub mod catalog;
 pub mod error;
 pub mod fact;
@@ -29,6 +30,10 @@ pub mod rights;
 mod sqlite;
 mod store;
 
+pub use browse::{
+    ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionListed, DecisionPage,
+    DecisionSearch,
+};
 pub use error::StoreError;
 pub use fact::{
     DateChangeRequestRow, FactChange, FactKey, FactRow, FactTable, FactsApplied, FieldError, LeaseMemberRow,

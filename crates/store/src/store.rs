@@ -11,6 +11,9 @@ use nudge_engine::{Archetype, EntityId, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::browse::{
+    ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionPage, DecisionSearch,
+};
 use crate::catalog::{TABLES, Table};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
@@ -278,6 +281,81 @@ impl Store {
     /// As [`Store::load_person`].
     pub async fn decision(&self, id: Uuid) -> Result<Option<StoredDecision>, StoreError> {
         on_backend!(self, store => store.decision(id).await)
+    }
+}
+
+/// What people look through, and their sessions.
+impl Store {
+    /// Finds decisions, newest first, page by page. Without a user, a search by rule looks at
+    /// [`SEARCH_WINDOW`](crate::browse::SEARCH_WINDOW) decisions at most and says where it stopped.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn find_decisions(&self, search: DecisionSearch) -> Result<DecisionPage, StoreError> {
+        on_backend!(self, store => store.find_decisions(search).await)
+    }
+
+    /// Lists at most `limit` stored archetypes after a user, by id.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn list_archetypes(
+        &self,
+        filter: ArchetypeFilter,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<ArchetypeListed>, StoreError> {
+        on_backend!(self, store => store.list_archetypes(filter, after, limit).await)
+    }
+
+    /// Counts the archetypes that an admin set, those whose override has expired included.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn count_overridden(&self) -> Result<u64, StoreError> {
+        on_backend!(self, store => store.count_overridden().await)
+    }
+
+    /// Counts the stored archetypes by type and twentieth of confidence, by both. Reads the whole table: not for often.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn archetype_confidences(&self) -> Result<Vec<ConfidenceStep>, StoreError> {
+        on_backend!(self, store => store.archetype_confidences().await)
+    }
+
+    /// Lists at most `limit` audit entries with a number below `before`, newest first: all, or those about one user.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn audit_entries(
+        &self,
+        target: Option<&UserId>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        on_backend!(self, store => store.audit_entries(target, before, limit).await)
+    }
+
+    /// Ends a session of the dashboard before its cookie expires, on every server of the database.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn end_session(
+        &self,
+        id: Uuid,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        on_backend!(self, store => store.end_session(id, expires_at, now).await)
+    }
+
+    /// Says whether a session was ended before its time.
+    ///
+    /// # Errors
+    /// As [`Store::load_person`].
+    pub async fn session_has_ended(&self, id: Uuid) -> Result<bool, StoreError> {
+        on_backend!(self, store => store.session_has_ended(id).await)
     }
 }
 

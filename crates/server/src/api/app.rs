@@ -29,6 +29,7 @@ use crate::usecases::job::Jobs;
 use crate::usecases::people::People;
 use crate::usecases::recommend::Recommender;
 use crate::usecases::refresh::Refresher;
+use crate::web::dashboard;
 
 /// The state of a running server.
 pub struct App {
@@ -78,6 +79,8 @@ pub struct App {
     pub anon_key: String,
     /// Whether the server listens on loopback only.
     pub loopback: bool,
+    /// What the pages for admins share.
+    pub dashboard: dashboard::State,
     in_flight: Arc<Semaphore>,
     bodies: Semaphore,
     bodies_by_user: Mutex<HashMap<UserId, usize>>,
@@ -150,6 +153,8 @@ pub struct Parts {
     pub request_log: Arc<RequestLog>,
     /// The anonymous key.
     pub anon_key: String,
+    /// The JWT secret, from which the key of sessions is derived.
+    pub secret: String,
 }
 
 impl App {
@@ -190,6 +195,7 @@ impl App {
             instance: config.instance().into(),
             anon_key: parts.anon_key,
             loopback: config.bind.is_loopback(),
+            dashboard: dashboard::State::new(config, &parts.secret),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             bodies: Semaphore::new(config.limits.in_flight),
             bodies_by_user: Mutex::new(HashMap::new()),
@@ -271,6 +277,7 @@ impl App {
         if let Some(rates) = &self.per_address {
             rates.retain_recent();
         }
+        self.dashboard.tidy();
     }
 
     /// Gives who acts, if the caller may act as an admin *now*.

@@ -16,6 +16,7 @@ use super::path;
 use crate::clock::new_id;
 use crate::request_log::{Entry, Seen};
 use crate::rest::{self, error::RestError};
+use crate::web::dashboard;
 
 const ALLOW_HEADERS: &str =
     "authorization, x-client-info, apikey, content-type, x-retry-count, traceparent, tracestate, baggage";
@@ -45,9 +46,10 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let function = app.request_log.function(route);
     let seen = function.map(|_| Seen::default());
     let below_rest = route == path::REST;
-    let refusal = move |error: ApiError| match below_rest {
-        true => RestError::Api(error).into_response(),
-        false => error.into_response(),
+    let refusal = move |error: ApiError| match route {
+        path::REST => RestError::Api(error).into_response(),
+        path::DASHBOARD => dashboard::refusal(&error),
+        _ => error.into_response(),
     };
     let method = request.method().clone();
     let is_head = method == Method::HEAD;
@@ -84,7 +86,7 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
             *response.body_mut() = axum::body::Body::empty();
         }
     }
-    add_headers(response.headers_mut(), &request_id, below_rest);
+    add_headers(response.headers_mut(), &request_id, route);
     let status = response.status();
     let took = arrived.elapsed();
     note(route, &method, status, took);
@@ -114,24 +116,29 @@ async fn caught(run: impl Future<Output = Response>, refusal: impl FnOnce(ApiErr
     polled.await.unwrap_or_else(|_panic| refusal(ApiError::Internal { detail: "a route panicked".into() }))
 }
 
-fn add_headers(headers: &mut HeaderMap, request_id: &str, below_rest: bool) {
-    let (allow, expose) = match below_rest {
-        true => (ALLOW_REST_HEADERS, EXPOSE_REST_HEADERS),
-        false => (ALLOW_HEADERS, EXPOSE_HEADERS),
+fn add_headers(headers: &mut HeaderMap, request_id: &str, route: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    let (allow, expose) = match route {
+        path::REST => (ALLOW_REST_HEADERS, EXPOSE_REST_HEADERS),
+        // No other site has any business with the pages of admins.
+        path::DASHBOARD => return,
+        _ => (ALLOW_HEADERS, EXPOSE_HEADERS),
     };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allow));
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(ALLOW_METHODS));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(expose));
-    if let Ok(value) = HeaderValue::from_str(request_id) {
-        headers.insert(REQUEST_ID, value);
-    }
 }
 
 /// Names the route for metrics: one of a fixed set, whatever was asked for.
 fn route_label(requested: &str) -> &'static str {
     if rest::is_below(requested) {
         return path::REST;
+    }
+    if dashboard::is_below(requested) {
+        return path::DASHBOARD;
     }
     path::ALL.into_iter().find(|route| *route == requested).unwrap_or("other")
 }
@@ -163,6 +170,7 @@ fn status_label(status: StatusCode) -> &'static str {
     match status.as_u16() {
         200 => "200",
         206 => "206",
+        303 => "303",
         400 => "400",
         401 => "401",
         403 => "403",

@@ -48,9 +48,23 @@ pub mod path {
     pub const START: &str = "/";
     /// Tables, by PostgREST's contract.
     pub const REST: &str = crate::rest::ROOT;
+    /// Pages for admins.
+    pub const DASHBOARD: &str = crate::web::dashboard::path::HOME;
     /// All of them, for metric labels.
-    pub const ALL: [&str; 11] =
-        [RECOMMENDATIONS, ARCHETYPE, OUTCOMES, INGEST, JOB, LIVE, READY, METRICS, OPENAPI, START, REST];
+    pub const ALL: [&str; 12] = [
+        RECOMMENDATIONS,
+        ARCHETYPE,
+        OUTCOMES,
+        INGEST,
+        JOB,
+        LIVE,
+        READY,
+        METRICS,
+        OPENAPI,
+        START,
+        REST,
+        DASHBOARD,
+    ];
 }
 
 /// Builds the router with everything that all responses share.
@@ -92,6 +106,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route(path::REST, any(crate::rest::answer))
         .route("/rest/v1/", any(crate::rest::answer))
         .route("/rest/v1/{*path}", any(crate::rest::answer))
+        .merge(crate::web::dashboard::router())
         .fallback(async || ApiError::NoSuchRoute)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), middleware::around))
         .with_state(app)

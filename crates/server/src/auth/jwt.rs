@@ -66,6 +66,13 @@ impl Claims {
         self.caller
     }
 
+    /// Gives the time of `exp`, to the second below.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let seconds = self.expires?.floor();
+        // Beyond the calendar's end it never expires.
+        Some(Timestamp::from_second(seconds as i64).unwrap_or(Timestamp::MAX))
+    }
+
     /// Checks `exp`, `nbf` and `iat` against the time, with 30 seconds of leeway.
     ///
     /// # Errors

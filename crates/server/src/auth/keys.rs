@@ -108,6 +108,11 @@ impl ApiKeys {
         Self { publishable: publishable.into_values().collect(), secret: secret.into_values().collect() }
     }
 
+    /// Lists the secret keys.
+    pub fn secret_keys(&self) -> impl Iterator<Item = &str> {
+        self.secret.iter().map(String::as_str)
+    }
+
     /// Finds the caller that a key stands for, comparing each key in constant time.
     pub fn find(&self, key: &str) -> Option<Caller> {
         let among = |keys: &[String]| {

@@ -3,6 +3,7 @@
 pub mod jwks;
 pub mod jwt;
 pub mod keys;
+pub mod session;
 
 use axum::http::{HeaderMap, header};
 use jiff::Timestamp;

@@ -6,8 +6,9 @@ use nudge_engine::{Archetype, UserId};
 use nudge_store::Actor;
 use serde_json::json;
 
-use crate::api::archetype::{message, parse_expiry, parse_reason, signals_body};
+use crate::api::archetype::{parse_expiry, signals_body};
 use crate::config::Config;
+use crate::usecases::admin::{message, parse_reason};
 use crate::usecases::archetype::{Archetypes, Done, Shown, Verb};
 
 use super::{archetypes, clock, open_existing, output};

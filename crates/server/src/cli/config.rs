@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::database::without_password;
-use crate::config::{Config, SETTINGS, Setting, Source};
+use crate::config::{Config, SETTINGS};
 
 use super::output;
 
@@ -27,32 +26,20 @@ pub fn run(args: &Args, config: &Config) -> anyhow::Result<()> {
         output::line(reference().trim_end())?;
         return Ok(());
     }
+    let all = config.shown();
     if args.json {
-        let all: serde_json::Map<String, Value> = SETTINGS
-            .iter()
-            .map(|s| (s.name.to_owned(), json!({ "value": shown(config, s), "source": source(config, s) })))
+        let all: serde_json::Map<String, Value> = all
+            .into_iter()
+            .map(|s| (s.name.to_owned(), json!({ "value": s.value, "source": s.source })))
             .collect();
         return output::json(&all);
     }
-    let width = SETTINGS.iter().map(|s| s.name.len()).max().unwrap_or(0);
-    for setting in SETTINGS {
-        let value = shown(config, setting).unwrap_or_else(|| "-".to_owned());
-        output::line(format_args!("{:width$}  {value}  ({})", setting.name, source(config, setting)))?;
+    let width = all.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    for setting in all {
+        let value = setting.value.as_deref().unwrap_or("-");
+        output::line(format_args!("{:width$}  {value}  ({})", setting.name, setting.source))?;
     }
     Ok(())
-}
-
-fn shown(config: &Config, setting: &Setting) -> Option<String> {
-    let value = config.values.text(setting.name)?;
-    Some(match setting {
-        Setting { secret: true, .. } => "(set)".to_owned(),
-        Setting { connection: true, .. } => without_password(value),
-        _ => value.to_owned(),
-    })
-}
-
-fn source(config: &Config, setting: &Setting) -> String {
-    config.values.source(setting.name).map_or_else(|| "not set".to_owned(), Source::to_string)
 }
 
 /// Writes the reference of all settings.

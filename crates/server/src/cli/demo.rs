@@ -313,6 +313,8 @@ async fn print(server: &Server, config: &Config, world: &World, today: Date) -> 
     output::line(format_args!("  SUPABASE_URL={url}"))?;
     output::line(format_args!("  SUPABASE_ANON_KEY={}", server.keys.anon))?;
     output::line(format_args!("  SUPABASE_SERVICE_ROLE_KEY={}", server.keys.service_role))?;
+    output::line(format_args!("\n{}  {url}/dashboard", output::strong("Dashboard")))?;
+    output::line("  sign in with the service key above, or with a token of a user whose profile says admin")?;
     output::line(format_args!("\n{}", output::strong(&format!("A token of {user}, valid for 24 hours"))))?;
     output::line(format_args!("  {token}"))?;
     output::line(format_args!("\n{}", output::strong("Try")))?;

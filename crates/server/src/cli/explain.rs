@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use nudge_engine::{Audience, Decision, classify, decide};
+use nudge_engine::{Audience, Decision, classify};
 use nudge_store::{EventKind, StoredDecision};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::usecases::explain::{Again, Explained, explain};
 use crate::usecases::record::RecordedContext;
-use crate::wire;
 
 use super::{open_existing, output};
 
@@ -28,14 +28,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Whether the recorded facts give the recorded answer again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Again {
-    Same,
-    Different,
-    OtherPolicy,
-}
-
 pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
     let store = open_existing(&config).await?;
     let found = store.decision(args.recommendation_id).await?;
@@ -47,30 +39,13 @@ pub async fn run(args: Args, config: Config) -> anyhow::Result<ExitCode> {
             config.database
         );
     };
-    let context: RecordedContext = serde_json::from_str(&stored.row.context)?;
-    let decision = decide(&context.snapshot, &config.policy);
-    let again = compare(&stored, &context, &decision, &config.policy.name)?;
+    let Explained { context, decision, again } = explain(&stored, &config.policy)?;
     if args.json {
         print_json(&stored, &context, &again)?;
     } else {
         print(&stored, &context, &decision, &again, &config)?;
     }
     Ok(if again == Again::Different { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn compare(
-    stored: &StoredDecision,
-    context: &RecordedContext,
-    decision: &Decision,
-    policy: &str,
-) -> anyhow::Result<Again> {
-    if context.policy != policy {
-        return Ok(Again::OtherPolicy);
-    }
-    let recorded: Value = serde_json::from_str(&stored.row.options)?;
-    let computed = serde_json::to_value(wire::options(decision))?;
-    let same = recorded == computed && stored.row.rule == decision.rule.as_str();
-    Ok(if same { Again::Same } else { Again::Different })
 }
 
 fn print_json(stored: &StoredDecision, context: &RecordedContext, again: &Again) -> anyhow::Result<()> {

@@ -21,6 +21,10 @@ pub async fn run(_args: Args, mut config: Config) -> anyhow::Result<()> {
     let stop = asked_to_stop();
     output::line(format_args!("nudge {} serves {}", env!("CARGO_PKG_VERSION"), config.url()))?;
     output::line(format_args!("  listening on {}   database {}", server.address(), config.database))?;
+    output::line(format_args!(
+        "  dashboard: {}/dashboard   sign in with the token of an admin (`nudge token --sub ADMIN`) or the service key",
+        config.url()
+    ))?;
     output::line("  keys: `nudge keys`   stop: Ctrl-C")?;
     server.serve(stop).await;
     Ok(())

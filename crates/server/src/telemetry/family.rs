@@ -146,6 +146,7 @@ pub const FAMILIES: &[Family] = &[
         "Writes of edge_function_logs that the database did not take",
     ),
     family("nudge_request_log_queue_depth", Gauge, &[], "Requests that wait to be written"),
+    family("nudge_dashboard_sign_ins_total", Counter, &["result"], "Attempts to sign in to the dashboard"),
     family("nudge_drain_sent_total", Counter, &["drain"], "Events that a drain's receiver has taken"),
     family(
         "nudge_drain_failed_total",

@@ -1,11 +1,15 @@
 //! What the service does, apart from how it is asked: load facts, call the engine, persist.
 
+pub mod admin;
 pub mod archetype;
+pub mod counterfactual;
 pub mod drain;
+pub mod explain;
 pub mod job;
 pub mod job_result;
 pub mod nights;
 pub mod people;
+pub mod preview;
 pub mod recommend;
 pub mod record;
 pub mod refresh;

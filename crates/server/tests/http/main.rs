@@ -11,6 +11,7 @@ mod bad_input;
 mod cache;
 mod canary;
 mod common;
+mod dashboard;
 mod ingest;
 mod job;
 mod limits;

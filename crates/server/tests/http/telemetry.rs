@@ -77,6 +77,7 @@ const WITHOUT_CAUSE: &[&str] = &[
     "nudge_job_last_duration_seconds",
     "nudge_job_last_success_timestamp_seconds",
     "nudge_job_runs_total",
+    "nudge_dashboard_sign_ins_total",
     "nudge_otlp_exports_total",
     "nudge_drain_sent_total",
     "nudge_drain_failed_total",

@@ -38,7 +38,8 @@ const ALWAYS: [&str; 6] = [
     "edge_function_logs",
 ];
 /// Our tables in `nudge`, partitions left out.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
+    "ended_sessions",
     "facts",
     "job_failures",
     "job_leases",

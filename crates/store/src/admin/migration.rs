@@ -67,6 +67,11 @@ pub const MIGRATIONS: &[Migration] = &[
         name: "report",
         sql: include_str!("../../../../supabase/migrations/20261124000300_report.sql"),
     },
+    Migration {
+        version: 20_261_124_000_400,
+        name: "dashboard",
+        sql: include_str!("../../../../supabase/migrations/20261124000400_dashboard.sql"),
+    },
 ];
 
 /// Names the lock under which one push at a time works.

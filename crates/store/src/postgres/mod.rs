@@ -10,11 +10,13 @@
 
 mod archetype;
 mod audit;
+mod browse;
 mod change;
 mod connect;
 mod convert;
 mod decision;
 pub(crate) mod dsn;
+mod ended_session;
 mod fact;
 mod job;
 mod lanes;
@@ -49,6 +51,9 @@ use nudge_engine::{Archetype, EntityId, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::browse::{
+    ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionPage, DecisionSearch,
+};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactTable, FactsApplied};
 use crate::job::{
@@ -280,6 +285,67 @@ impl PostgresStore {
 
     pub(crate) async fn decision(&self, id: Uuid) -> Result<Option<StoredDecision>, StoreError> {
         decision::read(&self.inner.lanes, id).await
+    }
+}
+
+/// Reads in a transaction of their own, which is never committed.
+macro_rules! reading {
+    ($inner:expr, $transaction:ident => $read:expr) => {{
+        let $transaction = $inner.pool.begin_reading().await?;
+        let result = $read;
+        $transaction.rollback().await;
+        result
+    }};
+}
+
+/// What people look through, and their sessions.
+impl PostgresStore {
+    pub(crate) async fn find_decisions(&self, search: DecisionSearch) -> Result<DecisionPage, StoreError> {
+        reading!(self.inner, transaction => browse::decisions(&transaction, &search).await)
+    }
+
+    pub(crate) async fn list_archetypes(
+        &self,
+        filter: ArchetypeFilter,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<ArchetypeListed>, StoreError> {
+        reading!(self.inner, transaction => browse::archetypes(&transaction, filter, after, limit).await)
+    }
+
+    pub(crate) async fn count_overridden(&self) -> Result<u64, StoreError> {
+        reading!(self.inner, transaction => browse::overridden(&transaction).await)
+    }
+
+    pub(crate) async fn archetype_confidences(&self) -> Result<Vec<ConfidenceStep>, StoreError> {
+        reading!(self.inner, transaction => browse::confidences(&transaction).await)
+    }
+
+    pub(crate) async fn audit_entries(
+        &self,
+        target: Option<&UserId>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        reading!(self.inner, transaction => browse::audit(&transaction, target, before, limit).await)
+    }
+
+    pub(crate) async fn end_session(
+        &self,
+        id: Uuid,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction =>
+                ended_session::end(&transaction, id, expires_at, now).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn session_has_ended(&self, id: Uuid) -> Result<bool, StoreError> {
+        ended_session::has_ended(&self.inner.lanes, id).await
     }
 }
 

@@ -13,8 +13,10 @@ fn statements() -> Vec<&'static convert::Statement> {
     let modules = [
         archetype::STATEMENTS,
         audit::STATEMENTS,
+        browse::STATEMENTS,
         change::STATEMENTS,
         decision::STATEMENTS,
+        ended_session::STATEMENTS,
         fact::STATEMENTS,
         job::STATEMENTS,
         job::batch::STATEMENTS,

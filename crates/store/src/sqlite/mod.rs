@@ -6,12 +6,14 @@
 
 mod archetype;
 mod audit;
+mod browse;
 mod change;
 mod checkpoint;
 mod connection;
 mod convert;
 mod decision;
 mod decision_index;
+mod ended_session;
 mod fact;
 mod function;
 mod job;
@@ -39,6 +41,9 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::browse::{
+    ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionPage, DecisionSearch,
+};
 use crate::error::StoreError;
 use crate::fact::{FactChange, FactsApplied};
 use crate::job::{
@@ -183,6 +188,54 @@ impl SqliteStore {
 
     pub(crate) async fn decision(&self, id: Uuid) -> Result<Option<StoredDecision>, StoreError> {
         self.inner.pool.read(|conn| decision::read(conn, id))
+    }
+}
+
+/// What people look through, and their sessions.
+impl SqliteStore {
+    pub(crate) async fn find_decisions(&self, search: DecisionSearch) -> Result<DecisionPage, StoreError> {
+        self.read_at_length(move |conn| browse::decisions(conn, &search)).await
+    }
+
+    pub(crate) async fn list_archetypes(
+        &self,
+        filter: ArchetypeFilter,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<ArchetypeListed>, StoreError> {
+        let after = after.cloned();
+        self.read_at_length(move |conn| browse::archetypes(conn, filter, after.as_ref(), limit)).await
+    }
+
+    pub(crate) async fn count_overridden(&self) -> Result<u64, StoreError> {
+        self.read_at_length(browse::overridden).await
+    }
+
+    pub(crate) async fn archetype_confidences(&self) -> Result<Vec<ConfidenceStep>, StoreError> {
+        self.read_at_length(browse::confidences).await
+    }
+
+    pub(crate) async fn audit_entries(
+        &self,
+        target: Option<&UserId>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let target = target.cloned();
+        self.read_at_length(move |conn| browse::audit(conn, target.as_ref(), before, limit)).await
+    }
+
+    pub(crate) async fn end_session(
+        &self,
+        id: Uuid,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.inner.writer.call(move |conn| ended_session::end(conn, id, expires_at, now)).await
+    }
+
+    pub(crate) async fn session_has_ended(&self, id: Uuid) -> Result<bool, StoreError> {
+        self.inner.pool.read(|conn| ended_session::has_ended(conn, id))
     }
 }
 

@@ -10,10 +10,12 @@ fn every_statement_can_be_prepared() {
     let modules = [
         archetype::STATEMENTS,
         audit::STATEMENTS,
+        browse::STATEMENTS,
         change::STATEMENTS,
         checkpoint::STATEMENTS,
         decision::STATEMENTS,
         decision_index::STATEMENTS,
+        ended_session::STATEMENTS,
         fact::STATEMENTS,
         job::STATEMENTS,
         job::batch::STATEMENTS,

@@ -9,6 +9,7 @@
 
 mod archetype;
 mod audit;
+mod browse;
 #[path = "../shared/cluster.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]
 mod cluster;

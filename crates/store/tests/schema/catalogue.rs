@@ -114,6 +114,7 @@ const LOOKUPS: &[(&str, &[&str])] = &[
     ("nudge.job_failures", &["run_id", "user_id"]),
     ("nudge.report_cells", &["day", "archetype_type", "urgency_level", "primary_recommendation", "audience"]),
     ("nudge.log_drains", &["name"]),
+    ("nudge.ended_sessions", &["id"]),
 ];
 
 #[tokio::test]

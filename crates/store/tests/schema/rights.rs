@@ -261,6 +261,8 @@ async fn a_login_that_inherits_the_roles_works_as_the_service_without_set_role()
                 "INSERT INTO nudge.user_changes (user_id) VALUES ('ann');
                  INSERT INTO nudge.stale_users VALUES ('ann', 1);
                  INSERT INTO nudge.job_requests DEFAULT VALUES;
+                 INSERT INTO nudge.ended_sessions VALUES ('019ca6a4-d000-7000-8000-000000000000', now());
+                 DELETE FROM nudge.ended_sessions;
                  INSERT INTO nudge.spool_receipts (spool_id, epoch, position)
                    VALUES ('00000000-0000-0000-0000-000000000000', 1, 8192);
                  INSERT INTO nudge.report_cells VALUES ('2026-11-10', 'average_user', 'LOW', 'swap', 'neutral', '{}')

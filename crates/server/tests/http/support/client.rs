@@ -88,7 +88,11 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], head_only: bool) -> Response 
     let _ = stream.write_all(bytes);
     let answer = read_bytes(&mut stream).unwrap();
     let target = bytes.split(|b| *b == b' ').nth(1).unwrap_or_default();
-    let kind = if target.starts_with(b"/rest/v1") { Kind::Rest } else { Kind::Functions };
+    let kind = match target {
+        _ if target.starts_with(b"/rest/v1") => Kind::Rest,
+        _ if target.starts_with(b"/dashboard") => Kind::Pages,
+        _ => Kind::Functions,
+    };
     Response::parse(&answer, head_only, kind)
 }
 
@@ -97,6 +101,7 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], head_only: bool) -> Response 
 enum Kind {
     Functions,
     Rest,
+    Pages,
 }
 
 /// Reads an answer to the end of the connection; `None` when it was closed without one.
@@ -144,9 +149,12 @@ impl Response {
         if self.body.is_empty() && matches!(self.status, 400 | 414 | 431) {
             return; // Refused by the parsing of HTTP itself.
         }
+        if kind == Kind::Pages {
+            return self.keeps_to_the_rules_of_pages(head_only);
+        }
         assert_eq!(self.header("access-control-allow-origin"), Some("*"), "{self:?}");
         let headers = match kind {
-            Kind::Functions => HEADERS.to_owned(),
+            Kind::Functions | Kind::Pages => HEADERS.to_owned(),
             Kind::Rest => [HEADERS, REST_HEADERS].concat(),
         };
         assert_eq!(self.header("access-control-allow-headers"), Some(headers.as_str()), "{self:?}");
@@ -178,6 +186,36 @@ impl Response {
                 assert!(!body.to_string().contains(internal), "{body}");
             }
         }
+    }
+
+    /// What holds for every page of the dashboard: it is for itself, and says errors in words.
+    fn keeps_to_the_rules_of_pages(&self, head_only: bool) {
+        assert!(!self.headers.iter().any(|(name, _)| name.starts_with("access-control")), "{self:?}");
+        let request_id = self.header("x-request-id").expect("a request id");
+        assert_eq!(uuid::Uuid::parse_str(request_id).unwrap().get_version_num(), 7);
+        if self.body.is_empty() && matches!(self.status, 200 | 204) {
+            return; // OPTIONS, HEAD, or nothing to follow.
+        }
+        let policy = self.header("content-security-policy").expect("a policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(self.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(self.header("x-frame-options"), Some("DENY"));
+        let caching = self.header("cache-control").unwrap();
+        assert!(caching == "no-store" || caching.contains("immutable"), "{caching}");
+        if self.status >= 400 && !head_only {
+            assert!(self.header("content-type").unwrap().starts_with("text/html"), "{self:?}");
+            let text = self.text();
+            assert!(text.contains("<h1>") && text.contains("<a "), "{text}");
+            for internal in ["sqlite", "SQL", "panicked", "src/", "rusqlite"] {
+                assert!(!text.contains(internal), "{text}");
+            }
+        }
+    }
+
+    /// Every value of a header that may be given more than once.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let found = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str()).collect()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -31,6 +31,7 @@ async fn populate(database: &Database) {
       INSERT INTO nudge.report_cells VALUES ('2026-11-10', 'average_user', 'LOW', 'swap', 'neutral', '{\"decisions\": 1}');
       INSERT INTO nudge.report_arrivals VALUES ('{01a1c554-0000-7000-8000-000000000001}');
       INSERT INTO nudge.report_changes VALUES ('01a1c554-0000-7000-8000-000000000001', NULL, '{\"a\": 1.50}');
+      INSERT INTO nudge.ended_sessions VALUES ('019ca6a4-d000-7000-8000-000000000000', '2026-11-11T00:00:00Z');
       INSERT INTO nudge.job_requests (config) VALUES ('{\"batchSize\": 5}');
       INSERT INTO nudge.log_drains VALUES ('01a1c554-0000-7000-8000-000000000000', 'logs', 'https://a.example/?k=1',
         'status>=500', '{\"a\": \"b\"}', 'it''s', '2026-11-10T12:00:00Z');

@@ -1,0 +1,138 @@
+//! Archetypes: how many of each beside the bands, and how sure they are.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use maud::{Markup, html};
+use nudge_engine::Archetype;
+use nudge_store::ConfidenceStep;
+
+use super::error::PageError;
+use super::guard::Admin;
+use super::input::address;
+use super::page::{Part, page};
+use super::ui::{Tone, archetype, count, empty, figure, number, percent, scrolling, tag};
+use super::{path, plot};
+use crate::api::App;
+
+/// The share in which an archetype is expected, lower and upper end. Source: the deployment guide's step 7.2.
+const fn band(archetype: Archetype) -> (f64, f64) {
+    match archetype {
+        Archetype::BigSpender => (0.15, 0.20),
+        Archetype::HighFlexibility => (0.20, 0.25),
+        Archetype::AverageUser => (0.55, 0.65),
+    }
+}
+
+/// Fewest people of whom it is said whether a share is within its band.
+const ENOUGH: u64 = 100;
+
+/// One archetype's part of everybody.
+struct Share {
+    archetype: Archetype,
+    count: u64,
+    share: f64,
+    /// Mean confidence; `None` without anybody.
+    confidence: Option<f64>,
+}
+
+/// Shows the distribution and the confidences.
+pub async fn get_archetypes(State(app): State<Arc<App>>, admin: Admin) -> Result<Response, PageError> {
+    let steps = app.dashboard.confidences(&app.store).await?;
+    let overridden = app.store.count_overridden().await?;
+    let (shares, total) = shares(&steps);
+    let content = html! {
+        h1 { "Archetypes" }
+        @if total == 0 {
+            (empty("No archetype is stored.", &html! {
+                p { "Bring the app's requests with " code { "nudge import date_change_requests FILE" } " or the ingest route, then run the job." }
+            }))
+        } @else {
+            dl.figures {
+                @for share in &shares { (figure(share.archetype.label(), &html! { (percent(share.share)) }, &verdict(share, total))) }
+                (figure("Everybody", &html! { (count(total)) }, &html! { "with a stored archetype" }))
+                (figure("Set by an admin", &html! { (count(overridden)) }, &html! { a href=(address(path::USERS, &[("archetype", Some("overridden"))])) { "show them" } }))
+            }
+            section aria-labelledby="now" {
+                h2 #now { "Distribution" }
+                (scrolling("Distribution", &distribution(&shares)))
+            }
+            section aria-labelledby="confidence" {
+                h2 #confidence { "Confidence" }
+                p.soft { "How far the first score is ahead of the second: 0.4 is hardly, 0.95 is clearly; 1 is an override. Counted at most a minute ago." }
+                ul.legend { @for each in Archetype::ALL { li { (archetype(*each)) } } }
+                (plot::confidences(&steps)?)
+                details {
+                    summary { "As a table" }
+                    (scrolling("Confidence", &confidences(&steps)))
+                }
+            }
+        }
+    };
+    Ok(page(&app, &admin, Part::Archetypes, "Archetypes", &content))
+}
+
+fn shares(steps: &[ConfidenceStep]) -> (Vec<Share>, u64) {
+    let total: u64 = steps.iter().map(|step| step.count).sum();
+    let shares = Archetype::ALL.iter().map(|archetype| {
+        let own = steps.iter().filter(|step| step.archetype == *archetype);
+        let (count, sum) = own.fold((0, 0.0), |(count, sum), step| (count + step.count, sum + step.sum));
+        Share {
+            archetype: *archetype,
+            count,
+            share: count as f64 / total.max(1) as f64,
+            confidence: (count > 0).then(|| sum / count as f64),
+        }
+    });
+    (shares.collect(), total)
+}
+
+fn verdict(share: &Share, total: u64) -> Markup {
+    let (low, high) = band(share.archetype);
+    html! {
+        @if total < ENOUGH { (tag(Tone::Plain, "too few to say")) }
+        @else if share.share < low { (tag(Tone::Warn, "below")) }
+        @else if share.share > high { (tag(Tone::Warn, "above")) }
+        @else { (tag(Tone::Good, "within")) }
+        " the guide's " (format!("{:.0}–{:.0} %", 100.0 * low, 100.0 * high))
+    }
+}
+
+fn distribution(shares: &[Share]) -> Markup {
+    html! {
+        table {
+            thead { tr {
+                th scope="col" { "Archetype" } th.number scope="col" { "Users" } th.number scope="col" { "Share" }
+                th scope="col" { "Guide" } th.number scope="col" { "Mean confidence" } th scope="col" { "Look through" }
+            } }
+            tbody { @for share in shares {
+                @let (low, high) = band(share.archetype);
+                tr {
+                    th scope="row" { (archetype(share.archetype)) div.soft { (share.archetype.description()) } }
+                    td.number { (count(share.count)) }
+                    td.number { (percent(share.share)) }
+                    td { (format!("{:.0}–{:.0} %", 100.0 * low, 100.0 * high)) }
+                    td.number { @match share.confidence { Some(mean) => (number(mean)), None => "–" } }
+                    td { a href=(address(path::USERS, &[("archetype", Some(share.archetype.as_str()))])) { "users" } }
+                }
+            } }
+        }
+    }
+}
+
+fn confidences(steps: &[ConfidenceStep]) -> Markup {
+    let rows = plot::by_step(steps);
+    html! {
+        table.compact {
+            thead { tr {
+                th scope="col" { "Confidence" }
+                @for each in Archetype::ALL { th.number scope="col" { (each.label()) } }
+            } }
+            tbody { @for (step, counts) in &rows { tr {
+                th scope="row" { (plot::step_name(*step)) }
+                @for each in counts { td.number { (count(*each)) } }
+            } } }
+        }
+    }
+}
