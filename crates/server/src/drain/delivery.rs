@@ -202,6 +202,7 @@ impl Delivery {
     pub(crate) async fn run(&self) {
         while let Some(rows) = self.gather().await {
             let events = rows.len();
+            self.drain.in_hand.store(events, Ordering::Relaxed);
             let now = self.clock.now();
             // Some milliseconds of work, which is for a thread that may be busy.
             let instance = Arc::clone(&self.instance);
@@ -213,6 +214,7 @@ impl Delivery {
                     self.drain.dropped("unsendable", events);
                 }
             }
+            self.drain.in_hand.store(0, Ordering::Relaxed);
             self.drain.show_depth();
         }
     }

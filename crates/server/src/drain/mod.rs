@@ -10,6 +10,7 @@
 pub mod delivery;
 pub mod filter;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -125,12 +126,19 @@ pub(crate) struct Drain {
     pub(crate) told: Notify,
     /// Set when the drain is gone or the server ends.
     pub(crate) stop: watch::Sender<bool>,
+    /// Events of the batch that is being sent.
+    pub(crate) in_hand: AtomicUsize,
 }
 
 impl Drain {
     pub(crate) fn new(spec: Spec, capacity: usize) -> Self {
-        let drain =
-            Self { spec, queue: Buffer::new(capacity), told: Notify::new(), stop: watch::Sender::new(false) };
+        let drain = Self {
+            spec,
+            queue: Buffer::new(capacity),
+            told: Notify::new(),
+            stop: watch::Sender::new(false),
+            in_hand: AtomicUsize::new(0),
+        };
         // So that they are there before anything has happened.
         counter!("nudge_drain_sent_total", "drain" => drain.name()).increment(0);
         drain.failed("network", 0);
@@ -274,7 +282,8 @@ impl Drains {
             tasks.shutdown().await;
         }
         for drain in list.iter() {
-            let left = drain.queue.len();
+            // Of a batch that was broken off nobody knows whether it was taken; it counts as lost.
+            let left = drain.queue.len() + drain.in_hand.load(Ordering::Relaxed);
             if left > 0 {
                 drain.dropped("shutdown", left);
                 tracing::warn!(drain = %drain.spec.name, events = left, "drain.events_lost_at_shutdown");

@@ -1,5 +1,5 @@
-//! Secrets appear nowhere: not in logs at any level, not in metrics, not in the bodies of errors, not in the log of requests
-//! and not in what its drains send.
+//! Secrets appear nowhere: not in logs at any level or messages of panics, not in metrics, not in the bodies of errors, not
+//! in the log of requests and not in what its drains send.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -323,6 +323,47 @@ fn the_query_of_step_10_1_gives_the_error_rates_of_the_requests() {
 }
 
 #[test]
+fn each_of_two_replicas_sends_its_own_requests_and_none_is_sent_twice() {
+    let site = Site::new();
+    let folders = [Folder::new(), Folder::new()];
+    let command = |folder: &Folder, args: &[&str]| {
+        let mut command = folder.command(args);
+        command.args(["--data-dir", "data"]).env("DATABASE_URL", site.database.url());
+        command.env("SUPABASE_JWT_SECRET", "a secret that both replicas of this test have");
+        command.env("NUDGE_OUTBOUND_ALLOW_PRIVATE", "127.0.0.1");
+        command
+    };
+    let names = ["first", "second"];
+    let servers: Vec<Server> = folders
+        .iter()
+        .zip(names)
+        .map(|(folder, name)| {
+            let mut serve = command(folder, &["serve"]);
+            folder.start_command(serve.args(["--port", "0", "--instance", name]))
+        })
+        .collect();
+    let receiver = Receiver::start(takes);
+    let url = receiver.url();
+    let create =
+        ["logs", "drain", "create", "--name", "shared", "--destination", &url, "--filters", "status=404"];
+    finish(&mut command(&folders[0], &create), None).good();
+    servers.iter().for_each(|server| taken_up(server, "shared"));
+    for _ in 0..20 {
+        for server in &servers {
+            server.client().get(UNKNOWN, None).unwrap();
+        }
+    }
+    let events = || receiver.came().into_iter().flat_map(|batch| batch.events).collect::<Vec<_>>();
+    eventually("the events of both", || (events().len() >= 40).then_some(()));
+    assert!(receiver.events().values().all(|times| *times == 1));
+    for name in names {
+        assert_eq!(events().iter().filter(|event| event["instance"] == name).count(), 20, "{name}");
+    }
+    let rows = "SELECT count(*) FROM edge_function_logs WHERE status = 404";
+    eventually("the rows of both", || (site.number(rows) == 40).then_some(()));
+}
+
+#[test]
 fn secrets_come_from_files_and_are_never_shown() {
     let folder = Folder::new();
     let server = serve(&folder);

@@ -40,6 +40,33 @@ fn every_statement_can_be_prepared() {
 }
 
 #[test]
+fn rows_of_the_log_of_requests_survive_its_becoming_one_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
+    let old = Connection::open(&options.path).unwrap();
+    old.execute_batch(include_str!("../../migrations/sqlite/20261101000000_facts.sql")).unwrap();
+    old.execute_batch(include_str!("../../migrations/sqlite/20261101000100_decisions.sql")).unwrap();
+    old.execute_batch(include_str!("../../migrations/sqlite/20261101000200_logs.sql")).unwrap();
+    old.execute_batch(
+        "CREATE TABLE nudge_schema_migrations (version INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
+           statements TEXT NOT NULL) STRICT;
+         INSERT INTO nudge_schema_migrations VALUES (20261101000000, 'facts', ''), (20261101000100, 'decisions', ''),
+           (20261101000200, 'logs', '');
+         INSERT INTO edge_function_logs VALUES ('019c167f-cc00-7000-8000-000000000000', 'rest', 'GET', 200, 7, 'ann',
+           'r', 'c', '2026-02-01T00:00:00.000000Z');",
+    )
+    .unwrap();
+    drop(old);
+    let conn = connection::set_up(&options, false).unwrap();
+    let kept = "SELECT count(*) FROM edge_function_logs WHERE id = '019c167f-cc00-7000-8000-000000000000'
+      AND function_name = 'rest' AND method = 'GET' AND status = 200 AND response_time_ms = 7 AND user_id = 'ann'
+      AND request_id = 'r' AND error_code = 'c' AND created_at = '2026-02-01T00:00:00.000000Z'";
+    assert_eq!(conn.query_row(kept, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'edge_function_logs%'";
+    assert_eq!(conn.query_row(tables, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+}
+
+#[test]
 fn the_catalogue_is_the_schema() {
     use crate::catalog::{ColumnType, TABLES};
     let folder = tempfile::tempdir().unwrap();

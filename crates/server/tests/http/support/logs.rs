@@ -1,4 +1,4 @@
-//! Everything that the process logs, at every level, for tests that look into it.
+//! Everything that the process logs, at every level, and the messages of its panics, for tests that look into it.
 
 use std::io::Write;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -38,6 +38,17 @@ pub fn capture() {
             .with_writer(Log)
             .try_init()
             .unwrap();
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // Of threads of servers, not of tests that fail: those quote what they have found.
+            if std::thread::current()
+                .name()
+                .is_none_or(|name| name.contains("tokio") || name.contains("nudge"))
+            {
+                drop(writeln!(Log, "PANIC {panic}"));
+            }
+            usual(panic);
+        }));
     });
 }
 
