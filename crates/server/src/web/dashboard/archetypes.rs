@@ -7,24 +7,19 @@ use axum::response::Response;
 use maud::{Markup, html};
 use nudge_engine::Archetype;
 use nudge_store::ConfidenceStep;
+use nudge_store::job::{Run, RunStatus};
 
 use super::error::PageError;
 use super::guard::Admin;
 use super::input::address;
-use super::page::{Part, page};
+use super::page::{Part, Time, page};
 use super::ui::{Tone, archetype, count, empty, figure, number, percent, scrolling, tag};
-use super::{path, plot};
+use super::{jobs, path, plot};
 use crate::api::App;
+use crate::usecases::job_result::{JobResult, band, totals};
 
-/// The share in which an archetype is expected, lower and upper end. Source: the deployment guide's step 7.2.
-const fn band(archetype: Archetype) -> (f64, f64) {
-    match archetype {
-        Archetype::BigSpender => (0.15, 0.20),
-        Archetype::HighFlexibility => (0.20, 0.25),
-        Archetype::AverageUser => (0.55, 0.65),
-    }
-}
-
+/// Runs that are followed.
+const RUNS: u32 = 60;
 /// Fewest people of whom it is said whether a share is within its band.
 const ENOUGH: u64 = 100;
 
@@ -42,6 +37,7 @@ pub async fn get_archetypes(State(app): State<Arc<App>>, admin: Admin) -> Result
     let steps = app.dashboard.confidences(&app.store).await?;
     let overridden = app.store.count_overridden().await?;
     let (shares, total) = shares(&steps);
+    let runs = app.jobs.runs(RUNS).await?;
     let content = html! {
         h1 { "Archetypes" }
         @if total == 0 {
@@ -54,13 +50,15 @@ pub async fn get_archetypes(State(app): State<Arc<App>>, admin: Admin) -> Result
                 (figure("Everybody", &html! { (count(total)) }, &html! { "with a stored archetype" }))
                 (figure("Set by an admin", &html! { (count(overridden)) }, &html! { a href=(address(path::USERS, &[("archetype", Some("overridden"))])) { "show them" } }))
             }
+            p.soft { "Counted at most a minute ago." }
             section aria-labelledby="now" {
                 h2 #now { "Distribution" }
                 (scrolling("Distribution", &distribution(&shares)))
             }
+            (over_time(&app, &runs)?)
             section aria-labelledby="confidence" {
                 h2 #confidence { "Confidence" }
-                p.soft { "How far the first score is ahead of the second: 0.4 is hardly, 0.95 is clearly; 1 is an override. Counted at most a minute ago." }
+                p.soft { "How far the first score is ahead of the second: 0.4 is hardly, 0.95 is clearly; 1 is an override." }
                 ul.legend { @for each in Archetype::ALL { li { (archetype(*each)) } } }
                 (plot::confidences(&steps)?)
                 details {
@@ -97,6 +95,59 @@ fn verdict(share: &Share, total: u64) -> Markup {
         @else { (tag(Tone::Good, "within")) }
         " the guide's " (format!("{:.0}–{:.0} %", 100.0 * low, 100.0 * high))
     }
+}
+
+/// The distribution after each run, and who moved in the newest.
+fn over_time(app: &App, runs: &[Run]) -> Result<Markup, PageError> {
+    let mut kept: Vec<(&Run, JobResult)> = runs
+        .iter()
+        .filter(|run| run.status == RunStatus::Completed)
+        .filter_map(|run| Some((run, JobResult::in_run(run)?)))
+        .collect();
+    let moved = kept.first().and_then(|(run, _)| Some((*run, totals(run)?)));
+    kept.reverse();
+    let share = |result: &JobResult, wanted: Archetype| {
+        result.distribution.iter().find(|share| share.archetype == wanted).map(|share| share.share)
+    };
+    let points: Vec<plot::RunShares> = kept
+        .iter()
+        .map(|(run, result)| {
+            let day = run.started_at.to_zoned_datetime(app.zone.clone()).strftime("%d %b").to_string();
+            (
+                day,
+                [Archetype::BigSpender, Archetype::HighFlexibility, Archetype::AverageUser]
+                    .map(|each| share(result, each)),
+            )
+        })
+        .collect();
+    Ok(html! {
+        section aria-labelledby="over-time" {
+            h2 #over-time { "From run to run" }
+            @if points.is_empty() {
+                (empty("No run of the job has been completed yet.", &html! { p { "After each run the distribution is kept; " a href=(path::JOBS) { "start one" } " to see it here." } }))
+            } @else {
+                p.soft { "The shares after each of the last " (points.len()) " completed runs. Shaded is the guide's band of each." }
+                ul.legend { @for each in Archetype::ALL { li { (archetype(*each)) } } }
+                (plot::shares(&points)?)
+                details {
+                    summary { "As a table" }
+                    (scrolling("Shares from run to run", &html! {
+                        table.compact {
+                            thead { tr { th scope="col" { "Run" } @for each in Archetype::ALL { th.number scope="col" { (each.label()) } } } }
+                            tbody { @for (run, result) in kept.iter().rev() { tr {
+                                th scope="row" { a href=(jobs::run_address(run.id)) { (Time(app, run.started_at).markup()) } }
+                                @for each in Archetype::ALL { td.number { @match share(result, *each) { Some(share) => (percent(share)), None => "–" } } }
+                            } } }
+                        }
+                    }))
+                }
+                @if let Some((run, counted)) = &moved {
+                    h3 { "Moves in the newest run, " a href=(jobs::run_address(run.id)) { (Time(app, run.started_at).markup()) } }
+                    @if counted.moves.is_empty() { p.soft { "Nobody moved." } } @else { (jobs::moves_table(counted)) }
+                }
+            }
+        }
+    })
 }
 
 fn distribution(shares: &[Share]) -> Markup {

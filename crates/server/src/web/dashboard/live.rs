@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use super::error::PageError;
 use super::guard::Admin;
-use super::overview;
 use super::page::guard_headers;
+use super::{jobs, overview};
 use crate::api::App;
 
 /// How often a part is made again.
@@ -34,20 +34,24 @@ const LIFE: Duration = Duration::from_secs(600);
 pub enum Part {
     /// How the service stands.
     Service,
+    /// How the job stands.
+    Job,
 }
 
 impl Part {
-    const ALL: [Self; 1] = [Self::Service];
+    const ALL: [Self; 2] = [Self::Service, Self::Job];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Service => "service",
+            Self::Job => "job",
         }
     }
 
-    async fn made(self, app: &App, _admin: &Admin) -> Result<Markup, PageError> {
+    async fn made(self, app: &App, admin: &Admin) -> Result<Markup, PageError> {
         match self {
             Self::Service => Ok(overview::service(app)),
+            Self::Job => jobs::now(app, admin).await,
         }
     }
 }

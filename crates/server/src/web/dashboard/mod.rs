@@ -11,6 +11,7 @@ mod decision;
 mod error;
 mod guard;
 mod input;
+mod jobs;
 mod live;
 mod overview;
 mod page;
@@ -58,6 +59,12 @@ pub mod path {
     pub const RESET: &str = "/dashboard/user/reset";
     /// Where a recalculation is sent.
     pub const RECALCULATE: &str = "/dashboard/user/recalculate";
+    /// Runs of the job.
+    pub const JOBS: &str = "/dashboard/jobs";
+    /// Where the start of a run is sent.
+    pub const JOB_START: &str = "/dashboard/jobs/start";
+    /// Where the cancelling of a run is sent.
+    pub const JOB_CANCEL: &str = "/dashboard/jobs/cancel";
     /// The audit log.
     pub const AUDIT: &str = "/dashboard/audit";
     /// The settings.
@@ -84,6 +91,10 @@ pub fn router() -> Router<Arc<App>> {
         .route(path::OVERRIDE, action(post(user::post_override)))
         .route(path::RESET, action(post(user::post_reset)))
         .route(path::RECALCULATE, action(post(user::post_recalculate)))
+        .route(path::JOBS, page(get(jobs::get_jobs)))
+        .route(path::JOB_START, action(post(jobs::post_start)))
+        .route(path::JOB_CANCEL, action(post(jobs::post_cancel)))
+        .route("/dashboard/jobs/{id}", page(get(jobs::get_run)))
         .route(path::AUDIT, page(get(audit::get_audit)))
         .route(path::SETTINGS, page(get(settings::get_settings)))
         .route("/dashboard/live/{part}", page(get(live::get_live)))

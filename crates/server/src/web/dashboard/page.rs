@@ -21,13 +21,21 @@ pub enum Part {
     Archetypes,
     Recommendations,
     Users,
+    Jobs,
     Audit,
     Settings,
 }
 
 impl Part {
-    const ALL: [Self; 6] =
-        [Self::Overview, Self::Archetypes, Self::Recommendations, Self::Users, Self::Audit, Self::Settings];
+    const ALL: [Self; 7] = [
+        Self::Overview,
+        Self::Archetypes,
+        Self::Recommendations,
+        Self::Users,
+        Self::Jobs,
+        Self::Audit,
+        Self::Settings,
+    ];
 
     const fn title(self) -> &'static str {
         match self {
@@ -35,6 +43,7 @@ impl Part {
             Self::Archetypes => "Archetypes",
             Self::Recommendations => "Recommendations",
             Self::Users => "Users",
+            Self::Jobs => "Jobs",
             Self::Audit => "Audit",
             Self::Settings => "Settings",
         }
@@ -46,6 +55,7 @@ impl Part {
             Self::Archetypes => path::ARCHETYPES,
             Self::Recommendations => path::RECOMMENDATIONS,
             Self::Users => path::USERS,
+            Self::Jobs => path::JOBS,
             Self::Audit => path::AUDIT,
             Self::Settings => path::SETTINGS,
         }

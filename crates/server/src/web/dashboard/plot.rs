@@ -10,6 +10,7 @@ use plotters::prelude::*;
 
 use super::error::PageError;
 use super::ui::drawn;
+use crate::usecases::job_result::band;
 use crate::usecases::report::{Trend, Unit};
 
 /// Width and height of a plot in its own units; it is as wide as the page.
@@ -96,6 +97,60 @@ pub fn confidences(steps: &[ConfidenceStep]) -> Result<Markup, PageError> {
                 }
                 below = top;
             }
+        }
+        root.present().map_err(failed)?;
+    }
+    Ok(drawn(svg))
+}
+
+/// A run's day, and the shares after it in the order of [`Archetype::ALL`].
+pub type RunShares = (String, [Option<f64>; 3]);
+
+/// Draws the shares of the archetypes from run to run, the bands in which they are expected behind them.
+///
+/// # Errors
+/// When it cannot be drawn.
+pub fn shares(runs: &[RunShares]) -> Result<Markup, PageError> {
+    let last = (runs.len().max(2) - 1) as f64;
+    let name = |at: &f64| runs.get(at.round() as usize).map_or_else(String::new, |(day, _)| day.clone());
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&root)
+            .margin(8)
+            .x_label_area_size(28)
+            .y_label_area_size(56)
+            .build_cartesian_2d(-0.3..last + 0.3, 0.0..0.8)
+            .map_err(failed)?;
+        for archetype in Archetype::ALL {
+            let (low, high) = band(*archetype);
+            let corners = [(-0.3, low), (last + 0.3, high)];
+            let shade = Rectangle::new(corners, colour(*archetype).mix(0.14).filled());
+            chart.draw_series(std::iter::once(shade)).map_err(failed)?;
+        }
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(INK)
+            .label_style(("sans-serif", 13, &INK))
+            .x_labels(runs.len().min(8))
+            .y_labels(5)
+            .x_label_formatter(&name)
+            .y_label_formatter(&|share| format!("{:.0} %", 100.0 * share))
+            .draw()
+            .map_err(failed)?;
+        for (place, archetype) in Archetype::ALL.iter().enumerate() {
+            let points: Vec<(f64, f64)> = runs
+                .iter()
+                .enumerate()
+                .filter_map(|(n, (_, shares))| Some((n as f64, (*shares.get(place)?)?)))
+                .collect();
+            let stroke = colour(*archetype).stroke_width(2);
+            chart.draw_series(LineSeries::new(points.iter().copied(), stroke)).map_err(failed)?;
+            let dots = points.iter().map(|point| Circle::new(*point, 3, colour(*archetype).filled()));
+            chart.draw_series(dots).map_err(failed)?;
         }
         root.present().map_err(failed)?;
     }

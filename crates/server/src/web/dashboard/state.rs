@@ -88,6 +88,11 @@ impl State {
     /// When the database cannot be read.
     pub async fn confidences(&self, store: &Store) -> Result<Arc<Vec<ConfidenceStep>>, Arc<StoreError>> {
         let count = async { store.archetype_confidences().await.map(Arc::new) };
-        self.confidences.try_get_with((), count).await
+        let counted = self.confidences.try_get_with((), count).await?;
+        if counted.is_empty() {
+            // The first archetypes show at once.
+            self.confidences.invalidate(&()).await;
+        }
+        Ok(counted)
     }
 }

@@ -46,6 +46,18 @@ fn a_part_is_sent_at_once_and_a_session_that_ends_is_told_so() {
 }
 
 #[test]
+fn the_job_is_followed_with_a_form_that_works() {
+    let server = home();
+    let mut browser = Browser::of_root(&server);
+    let (mut stream, mut seen) = (follow(&browser, "job"), String::new());
+    read_until(&mut stream, &mut seen, "Start a run");
+    read_until(&mut stream, &mut seen, "</form>");
+    let token = super::browser::field(&seen, "form_token").unwrap();
+    let answer = browser.post("/dashboard/jobs/start", &[("form_token", &token), ("who", "stale")]);
+    assert_eq!(answer.header("location"), Some("/dashboard/jobs?done=started"));
+}
+
+#[test]
 fn nobody_follows_without_a_session() {
     let server = home();
     let answer = Browser::new(&server).get("/dashboard/live/service");

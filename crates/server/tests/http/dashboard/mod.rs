@@ -2,6 +2,7 @@
 
 mod actions;
 mod browser;
+mod jobs;
 mod live;
 mod pages;
 mod session;
@@ -18,6 +19,7 @@ pub const PAGES: &[&str] = &[
     "/dashboard/recommendations",
     "/dashboard/users",
     "/dashboard/user?id=alice",
+    "/dashboard/jobs",
     "/dashboard/audit",
     "/dashboard/settings",
 ];

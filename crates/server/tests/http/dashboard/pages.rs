@@ -295,6 +295,7 @@ fn empty_pages_say_what_to_do() {
         ("/dashboard/archetypes", "nudge import"),
         ("/dashboard/recommendations", "start page"),
         ("/dashboard/users", "nudge import"),
+        ("/dashboard/jobs", "The job has not run yet"),
         ("/dashboard/audit", "Every change of an archetype"),
         ("/dashboard/user?id=nobody", "no requests"),
     ] {
