@@ -16,6 +16,7 @@ const pages = (server) => ({
   recommendations: ["/dashboard/recommendations", "Recommendations"],
   users: ["/dashboard/users", "Users"],
   user: [`/dashboard/user?id=${server.sample.userId}`, `User ${server.sample.userId}`],
+  jobs: ["/dashboard/jobs", "Jobs"],
   audit: ["/dashboard/audit", "Audit"],
   settings: ["/dashboard/settings", "Settings"],
 });
@@ -23,7 +24,7 @@ const pages = (server) => ({
 let browser, server, root, decision;
 before(async () => {
   await mkdir(shots, { recursive: true });
-  server = await start(["demo", "--people", "200"]);
+  server = await start(["demo", "--people", "2000"]);
   const profile = { type: "INSERT", table: "profiles", schema: "public", record: { id: "root", role: "admin" }, old_record: null };
   const seeded = await fetch(`${server.url}/functions/v1/ingest`, {
     method: "POST",
@@ -143,6 +144,34 @@ describe("the dashboard", () => {
     for (const expected of ["the three options", "what would have to change", "what it was made from", "the same answer"]) {
       assert.ok(text.toLowerCase().includes(expected), `${expected} in ${text}`);
     }
+    assert.deepEqual(complaints, []);
+  });
+
+  test("a job is started, followed to its end, and another one cancelled", async () => {
+    const { page, complaints } = await open();
+    await signIn(page);
+    await page.goto(`${server.url}/dashboard/jobs`);
+    await page.getByLabel(/Whose archetypes/).selectOption("all");
+    await page.getByRole("button", { name: "Start a run" }).click();
+    await page.getByRole("status").filter({ hasText: /started/ }).waitFor();
+    // The page follows it to its end by itself.
+    await page.locator("#live-job").getByRole("button", { name: "Start a run" }).waitFor();
+    await page.reload();
+    await page.locator("tbody tr", { hasText: "root" }).filter({ hasText: "completed" }).locator("a").first().click();
+    assert.match(await page.locator("main").innerText(), /Distribution after the run/);
+    await page.goto(`${server.url}/dashboard/archetypes`);
+    assert.match(await page.locator("main").innerText(), /From run to run/);
+    // One commit a user takes long enough to be cancelled. It was started elsewhere; the open page tells of it.
+    await page.goto(`${server.url}/dashboard/jobs`);
+    const started = await fetch(`${server.url}/functions/v1/archetype-recalculation-job`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${server.serviceKey}`, "content-type": "application/json" },
+      body: JSON.stringify({ config: { batchSize: 1, onlyStaleUsers: false }, wait: false }),
+    });
+    assert.equal(started.status, 202);
+    await page.getByRole("button", { name: "Cancel the run" }).click();
+    await page.getByRole("status").filter({ hasText: /cancelled/ }).waitFor();
+    assert.match(await page.locator("tbody tr").first().innerText(), /cancelled/);
     assert.deepEqual(complaints, []);
   });
 
