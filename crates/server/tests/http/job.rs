@@ -106,7 +106,8 @@ fn only_admins_and_the_service_come_near_it() {
         assert_eq!(server.delete(caller, &format!("{JOB}?jobId={id}")).status, hidden, "{caller:?}");
     }
     let by = server.rows("SELECT metadata FROM archetype_job_logs ORDER BY id");
-    assert!(by[0][0].as_ref().unwrap().contains("\"root\""), "who asked is kept: {by:?}");
+    let kept = by.iter().any(|row| row[0].as_ref().unwrap().contains("\"root\""));
+    assert!(kept, "who asked is kept: {by:?}");
 }
 
 #[test]
