@@ -18,6 +18,7 @@ pub use database::Database;
 use database::without_password;
 pub use setting::{SETTINGS, Setting, Source, Values};
 
+use crate::alert::config::AlertConfig;
 use crate::auth::jwks::{Jwks, JwksError};
 use crate::auth::keys::{self, ApiKeys, MIN_SECRET_BYTES, SecretError};
 use crate::auth::{Authenticator, Caller};
@@ -125,6 +126,8 @@ pub struct Config {
     pub request_log_users: Shown,
     /// The name of this server among its replicas, if it has been given one.
     pub instance: Option<String>,
+    /// What is alerted of, and how.
+    pub alerts: AlertConfig,
     /// Where traces and metrics are sent, if anywhere.
     pub otlp: Option<telemetry::OtlpConfig>,
     /// When the nightly run is due.
@@ -203,6 +206,7 @@ impl Config {
                 .parse()
                 .map_err(|error: BadNetworks| values.bad("NUDGE_OUTBOUND_ALLOW_PRIVATE", error))?,
             instance: instance(&values)?,
+            alerts: AlertConfig::parse(&values)?,
             otlp: telemetry::OtlpConfig::parse(&values)?,
             job_schedule: values
                 .text("NUDGE_JOB_SCHEDULE")

@@ -3,6 +3,7 @@
 //! Where next: [`api`] has one file a route, [`usecases`] what they do, [`recorder`] how a decision gets to disk,
 //! [`cli`] one file a command, [`config`] every setting.
 
+pub mod alert;
 pub mod api;
 pub mod auth;
 pub mod cli;

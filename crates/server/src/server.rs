@@ -385,6 +385,15 @@ fn background(app: &Arc<App>) -> JoinSet<()> {
             prepare_months(&months_of.store).await;
         }
     });
+    if let Some(every) = app.alerts.config.every {
+        let alerts_of = Arc::clone(app);
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                alerts_of.alerts.evaluate(alerts_of.observed(), alerts_of.clock.now()).await;
+            }
+        });
+    }
     let app = Arc::clone(app);
     tasks.spawn(async move {
         let mut logged = None;

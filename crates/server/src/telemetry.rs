@@ -16,8 +16,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 
 /// Bounds of the latency histogram, in seconds.
-const LATENCY_BUCKETS: &[f64] =
-    &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.3, 0.5, 1.0, 2.5, 5.0];
+pub const LATENCY_BUCKETS: [f64; 15] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.3, 0.5, 1.0, 2.5, 5.0];
 
 /// Renders the process's metrics.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl Metrics {
         let handle = INSTALLED.get_or_init(|| {
             let name = Matcher::Full("nudge_http_request_duration_seconds".to_owned());
             let builder = PrometheusBuilder::new();
-            let builder = builder.set_buckets_for_metric(name, LATENCY_BUCKETS).unwrap_or_default();
+            let builder = builder.set_buckets_for_metric(name, &LATENCY_BUCKETS).unwrap_or_default();
             let recorder = builder.build_recorder();
             let handle = recorder.handle();
             if metrics::set_global_recorder(recorder).is_err() {

@@ -11,6 +11,7 @@
 //! what the events of a decision add up to, [`rights`] who may see which rows, `sqlite` the embedded engine.
 
 pub mod admin;
+pub mod alert;
 pub mod audit;
 pub mod browse;
 pub mod catalog;
@@ -30,6 +31,7 @@ pub mod rights;
 mod sqlite;
 mod store;
 
+pub use alert::{AlertRow, AlertSave, AlertSilence, AlertState, AlertTransition, RecentRuns};
 pub use browse::{
     ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionListed, DecisionPage,
     DecisionSearch,

@@ -67,6 +67,7 @@ macro_rules! on_backend {
     };
 }
 
+mod alert;
 mod log;
 
 /// Opening, closing, and figures.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::HeaderMap;
@@ -24,6 +25,7 @@ use crate::recorder::Recorder;
 use crate::request_log::{RequestLog, Seen};
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::Otlp;
+use crate::usecases::alerts::{Alerts, Observed};
 use crate::usecases::archetype::Archetypes;
 use crate::usecases::job::Jobs;
 use crate::usecases::people::People;
@@ -63,6 +65,8 @@ pub struct App {
     pub request_log: Arc<RequestLog>,
     /// Sends traces and metrics, if anywhere.
     pub otlp: Option<Arc<Otlp>>,
+    /// Evaluates, shows and silences alerts.
+    pub alerts: Arc<Alerts>,
     /// The HTTP limits.
     pub limits: Limits,
     /// When the nightly run is due.
@@ -81,6 +85,7 @@ pub struct App {
     pub loopback: bool,
     /// What the pages for admins share.
     pub dashboard: dashboard::State,
+    data_dir: PathBuf,
     in_flight: Arc<Semaphore>,
     bodies: Semaphore,
     bodies_by_user: Mutex<HashMap<UserId, usize>>,
@@ -162,6 +167,7 @@ impl App {
     pub fn new(config: &Config, parts: Parts) -> Self {
         let policy = Arc::new(config.policy.clone());
         let store = parts.store;
+        let outbound = Outbound::new(config.outbound.clone(), Bounds::default(), parts.clock.clone());
         let people =
             Arc::new(People::new(store.clone(), Arc::clone(&policy), config.cache_ttl, config.cache_people));
         Self {
@@ -175,10 +181,11 @@ impl App {
                 people: Arc::clone(&people),
                 policy: Arc::clone(&policy),
             },
-            outbound: Outbound::new(config.outbound.clone(), Bounds::default(), parts.clock.clone()),
             request_log: parts.request_log,
             jobs: Jobs::new(store.clone(), parts.clock.clone(), config.holder()),
             refresher: Arc::new(Refresher::new(config.refresh_after)),
+            alerts: Arc::new(Alerts::new(config, store.clone(), outbound.clone())),
+            outbound,
             clock: parts.clock,
             zone: config.zone.clone(),
             auth: parts.auth,
@@ -196,6 +203,7 @@ impl App {
             anon_key: parts.anon_key,
             loopback: config.bind.is_loopback(),
             dashboard: dashboard::State::new(config, &parts.secret),
+            data_dir: config.data_dir.clone(),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             bodies: Semaphore::new(config.limits.in_flight),
             bodies_by_user: Mutex::new(HashMap::new()),
@@ -267,6 +275,17 @@ impl App {
             within(rates, &key)?;
         }
         Ok(caller)
+    }
+
+    /// Says what the alerts of this server are made from.
+    pub fn observed(&self) -> Observed {
+        let recorder = self.recorder.stats();
+        Observed {
+            totals: self.alerts.figures.totals(),
+            spool_depth: recorder.spool_depth as u64,
+            spool_used: self.recorder.spool_used(),
+            disk_used: disk_used(&self.data_dir),
+        }
     }
 
     /// Forgets the rates of callers that have been away.
@@ -341,6 +360,14 @@ impl Origin {
 pub fn user_agent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(axum::http::header::USER_AGENT)?.to_str().ok()?;
     Some(text.chars().take(256).collect())
+}
+
+/// Gives the share of a folder's disk that is taken, as those see it who are not root.
+fn disk_used(folder: &Path) -> Option<f64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let taken = disk.f_blocks.saturating_sub(disk.f_bfree) as f64;
+    let all = taken + disk.f_bavail as f64;
+    (all > 0.0).then(|| taken / all)
 }
 
 /// Makes a limiter that allows a number of requests a second, and that many at once.

@@ -90,13 +90,16 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let status = response.status();
     let took = arrived.elapsed();
     note(route, &method, status, took);
+    if let Some(waits) = path::function(route) {
+        app.alerts.figures.count(status.is_server_error(), (!waits).then_some(took));
+    }
     if let Some(function) = function {
         let user = seen.as_ref().and_then(Seen::get).cloned();
         let (method, status) = (method_label(&method), status.as_u16());
         app.request_log.note(Entry { id, at, function, method, status, took, user, error_code });
     }
     if let Some(otlp) = &app.otlp {
-        otlp.end(span, (route, &method), status, arrived.elapsed());
+        otlp.end(span, (route, &method), status, took);
     }
     tracing::debug!(request.id = %request_id, http.route = route, http.method = %method, http.status = status.as_u16(),
         duration_us = arrived.elapsed().as_micros() as u64, "request.done");

@@ -50,6 +50,11 @@ pub mod path {
     pub const REST: &str = crate::rest::ROOT;
     /// Pages for admins.
     pub const DASHBOARD: &str = crate::web::dashboard::path::HOME;
+    /// Says whether a route is one of the functions, which are what alerts are about, and whether it waits on purpose.
+    pub fn function(route: &str) -> Option<bool> {
+        route.starts_with("/functions/v1/").then_some(route == JOB)
+    }
+
     /// All of them, for metric labels.
     pub const ALL: [&str; 12] = [
         RECOMMENDATIONS,

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod alerts;
 mod archetype;
 mod audit;
 mod classify;
@@ -65,6 +66,7 @@ enum Command {
     Report(report::Args),
     Archetype(archetype::Args),
     Job(job::Args),
+    Alerts(alerts::Args),
     Audit(audit::Args),
     Logs(logs::Args),
     Db(db::Args),
@@ -120,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(args) => asynchronous(report::run(args, settings()?)).map(|()| done),
         Command::Archetype(args) => asynchronous(archetype::run(args, settings()?)).map(|()| done),
         Command::Job(args) => asynchronous(job::run(args, settings()?)),
+        Command::Alerts(args) => asynchronous(alerts::run(args, settings()?)),
         Command::Audit(args) => asynchronous(audit::run(args, settings()?)),
         Command::Logs(args) => asynchronous(logs::run(args, settings()?)),
         Command::Db(args) => asynchronous(db::run(args, settings()?)),

@@ -166,6 +166,54 @@ pub const SETTINGS: &[Setting] = &[
     setting("NUDGE_CACHE_PEOPLE", Some("100000"), "People whose archetype is kept in memory"),
     setting("NUDGE_INSTANCE", None, "Name of this server among its replicas; default: host name and port"),
     setting(
+        "NUDGE_ALERT_INTERVAL_MS",
+        Some("5000"),
+        "Milliseconds between two evaluations of the alerts; 0: none are evaluated",
+    ),
+    setting("NUDGE_ALERT_ERROR_PERCENT", Some("5"), "Percent of the functions' answers that may be 5xx"),
+    setting("NUDGE_ALERT_ERROR_WINDOW_SECS", Some("300"), "Seconds over which they are counted"),
+    setting("NUDGE_ALERT_P95_MS", Some("500"), "Milliseconds within which 95 of 100 answers must come"),
+    setting("NUDGE_ALERT_P95_WINDOW_SECS", Some("600"), "Seconds over which they are counted"),
+    setting("NUDGE_ALERT_MIN_REQUESTS", Some("20"), "Requests below which neither is judged"),
+    setting("NUDGE_ALERT_JOB_FAILURES", Some("0"), "Runs of the job that may fail"),
+    setting("NUDGE_ALERT_JOB_WINDOW_SECS", Some("86400"), "Seconds over which they are counted"),
+    setting(
+        "NUDGE_ALERT_JOB_MISSED_HOURS",
+        Some("26"),
+        "Hours within which the job must have completed; 0: it need not",
+    ),
+    setting("NUDGE_ALERT_SPOOL_WINDOW_SECS", Some("300"), "Seconds that decisions may wait in the spool"),
+    setting(
+        "NUDGE_ALERT_FULL_PERCENT",
+        Some("90"),
+        "Percent of the spool, and of its disk, that may be taken",
+    ),
+    setting(
+        "NUDGE_ALERT_CHECK_SECS",
+        Some("3600"),
+        "Seconds between two checks of the database's rights and of the audit log",
+    ),
+    setting("NUDGE_ALERT_PENDING_SECS", Some("15"), "Seconds for which a figure must be too much"),
+    setting("NUDGE_ALERT_RESOLVE_SECS", Some("60"), "Seconds for which it must be well again"),
+    setting(
+        "NUDGE_ALERT_REPEAT_SECS",
+        Some("14400"),
+        "Seconds after which it is said again that an alert fires",
+    ),
+    setting(
+        "NUDGE_ALERT_RUNBOOK_URL",
+        Some("docs/OPERATIONS.md"),
+        "Where the runbook is; notices link to its sections",
+    ),
+    secret("NUDGE_ALERT_WEBHOOK_URL", "Webhook that gets alerts as JSON"),
+    secret("NUDGE_ALERT_WEBHOOK_SECRET", "What that is signed with (standardwebhooks.com), 16 bytes or more"),
+    secret("NUDGE_ALERT_SLACK_URL", "Webhook of Slack, or compatible, that gets alerts as messages"),
+    setting(
+        "NUDGE_ALERT_ALERTMANAGER_URL",
+        None,
+        "Address of an Alertmanager, such as http://127.0.0.1:9093",
+    ),
+    setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         None,
         "Address of an OpenTelemetry collector, such as http://127.0.0.1:4318; default: nothing is sent",
@@ -268,17 +316,17 @@ impl Values {
     }
 
     /// Makes the error for a value that does not fit.
-    pub(super) fn bad(&self, name: &'static str, problem: impl Display) -> ConfigError {
+    pub(crate) fn bad(&self, name: &'static str, problem: impl Display) -> ConfigError {
         let origin = self.source(name).map_or_else(|| "default".to_owned(), ToString::to_string);
         ConfigError::Value { name, origin, problem: problem.to_string() }
     }
 
-    pub(super) fn parse<T: FromStr>(&self, name: &'static str, wanted: &str) -> Result<T, ConfigError> {
+    pub(crate) fn parse<T: FromStr>(&self, name: &'static str, wanted: &str) -> Result<T, ConfigError> {
         let text = self.text(name).unwrap_or_default();
         text.trim().parse().map_err(|_| self.bad(name, format!("must be {wanted}, not `{text}`")))
     }
 
-    pub(super) fn number<T>(&self, name: &'static str, range: RangeInclusive<T>) -> Result<T, ConfigError>
+    pub(crate) fn number<T>(&self, name: &'static str, range: RangeInclusive<T>) -> Result<T, ConfigError>
     where
         T: FromStr + PartialOrd + Display,
     {

@@ -161,6 +161,28 @@ pub const FAMILIES: &[Family] = &[
         "Events that a drain has lost, by why",
     ),
     family("nudge_drain_queue_depth", Gauge, &["drain"], "Events that wait to be sent"),
+    // Alerts.
+    family(
+        "nudge_alert_firing",
+        Gauge,
+        &["alert"],
+        "1 while an alert of this server or of the service fires",
+    ),
+    family("nudge_alert_evaluations_total", Counter, &[], "Evaluations of the built-in alerts"),
+    family("nudge_alert_failures_total", Counter, &[], "Alerts that could not be evaluated or written"),
+    family(
+        "nudge_alert_notifications_total",
+        Counter,
+        &["channel", "result"],
+        "Notices of alerts, by what became of them",
+    ),
+    family(
+        "nudge_rls_problems",
+        Gauge,
+        &[],
+        "Rights of the database that are not as they must be, at the last check",
+    ),
+    family("nudge_audit_chain_broken", Gauge, &[], "1 when the audit log was found broken at the last check"),
     // Telemetry itself.
     family("nudge_otlp_exports_total", Counter, &["signal", "result"], "Batches sent to the OTLP endpoint"),
     // The process.

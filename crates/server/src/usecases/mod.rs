@@ -1,6 +1,7 @@
 //! What the service does, apart from how it is asked: load facts, call the engine, persist.
 
 pub mod admin;
+pub mod alerts;
 pub mod archetype;
 pub mod counterfactual;
 pub mod drain;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of a test may stop it")]
 
+mod alerts;
 mod archetype;
 mod auth;
 mod bad_input;

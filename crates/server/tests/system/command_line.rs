@@ -2,7 +2,7 @@
 
 use crate::support::Folder;
 
-const COMMANDS: [&[&str]; 41] = [
+const COMMANDS: [&[&str]; 47] = [
     &["demo"],
     &["serve"],
     &["keys"],
@@ -21,6 +21,12 @@ const COMMANDS: [&[&str]; 41] = [
     &["job", "cancel"],
     &["job", "history"],
     &["job", "schedule"],
+    &["alerts"],
+    &["alerts", "list"],
+    &["alerts", "history"],
+    &["alerts", "silence"],
+    &["alerts", "unsilence"],
+    &["alerts", "test"],
     &["audit"],
     &["audit", "verify"],
     &["logs"],
@@ -75,7 +81,7 @@ fn every_command_shows_examples_or_leads_to_them() {
     for command in COMMANDS {
         let text = help(command);
         // Below `archetype` the group has the examples; other groups have commands that have them.
-        let leads = command.len() == 2 && matches!(command[0], "archetype" | "job")
+        let leads = command.len() == 2 && matches!(command[0], "alerts" | "archetype" | "job")
             || matches!(command, ["audit" | "db" | "rls" | "logs"] | ["logs", "drain"]);
         let shows = text.contains("Examples:") || text.contains("Start here:");
         assert!(shows || leads, "nudge {} --help:\n{text}", command.join(" "));

@@ -38,7 +38,10 @@ const ALWAYS: [&str; 6] = [
     "edge_function_logs",
 ];
 /// Our tables in `nudge`, partitions left out.
-const OWN: [&str; 13] = [
+const OWN: [&str; 16] = [
+    "alert_silences",
+    "alert_states",
+    "alert_transitions",
     "ended_sessions",
     "facts",
     "job_failures",

@@ -63,6 +63,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../../supabase/migrations/20261124000100_log_drains.sql"),
     },
     Migration {
+        version: 20_261_124_000_200,
+        name: "alerts",
+        sql: include_str!("../../../../supabase/migrations/20261124000200_alerts.sql"),
+    },
+    Migration {
         version: 20_261_124_000_300,
         name: "report",
         sql: include_str!("../../../../supabase/migrations/20261124000300_report.sql"),

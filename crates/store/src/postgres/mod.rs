@@ -8,6 +8,7 @@
 //! Where next: `dsn.rs` and `connect.rs` for how a connection comes about, `person.rs` and `night.rs` for what one
 //! recommendation needs, `supabase/migrations` for the schema.
 
+mod alert;
 mod archetype;
 mod audit;
 mod browse;
@@ -51,6 +52,7 @@ use nudge_engine::{Archetype, EntityId, UserId};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::alert::{AlertRow, AlertSave, AlertSilence, AlertTransition, RecentRuns};
 use crate::browse::{
     ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionPage, DecisionSearch,
 };
@@ -660,5 +662,69 @@ impl PostgresStore {
 
     pub(crate) async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {
         rights::grade(&self.inner.lanes, caller).await
+    }
+}
+
+/// Alerts.
+impl PostgresStore {
+    pub(crate) async fn alerts(&self) -> Result<Vec<AlertRow>, StoreError> {
+        alert::states(&self.inner.lanes).await
+    }
+
+    pub(crate) async fn save_alerts(&self, saves: Vec<AlertSave>) -> Result<Vec<bool>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => alert::save(&transaction, &saves).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn alert_history(
+        &self,
+        rule: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<AlertTransition>, StoreError> {
+        alert::history(&self.inner.lanes, rule, limit).await
+    }
+
+    pub(crate) async fn alert_silences(&self) -> Result<Vec<AlertSilence>, StoreError> {
+        alert::silences(&self.inner.lanes).await
+    }
+
+    pub(crate) async fn silence_alert(
+        &self,
+        silence: AlertSilence,
+        actor: Actor,
+    ) -> Result<String, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => alert::silence(&transaction, &silence, &actor).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn lift_silence(
+        &self,
+        id: Uuid,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<Option<AlertSilence>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => alert::lift(&transaction, id, &actor, now).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn tidy_alerts(&self, servers: Timestamp, history: Timestamp) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => alert::tidy(&transaction, servers, history).await)
+        })
+        .await
+    }
+
+    pub(crate) async fn recent_runs(&self, since: Timestamp) -> Result<RecentRuns, StoreError> {
+        alert::jobs(&self.inner.lanes, since).await
     }
 }

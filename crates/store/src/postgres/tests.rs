@@ -11,6 +11,7 @@ pub(super) mod testing;
 
 fn statements() -> Vec<&'static convert::Statement> {
     let modules = [
+        alert::STATEMENTS,
         archetype::STATEMENTS,
         audit::STATEMENTS,
         browse::STATEMENTS,

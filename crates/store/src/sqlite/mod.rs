@@ -4,6 +4,7 @@
 //! callers, `person.rs` and `night.rs` for what one
 //! recommendation needs, `migration.rs` for the schema.
 
+mod alert;
 mod archetype;
 mod audit;
 mod browse;
@@ -41,6 +42,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::alert::{AlertRow, AlertSave, AlertSilence, AlertTransition, RecentRuns};
 use crate::browse::{
     ArchetypeFilter, ArchetypeListed, AuditEntry, ConfidenceStep, DecisionPage, DecisionSearch,
 };
@@ -440,6 +442,51 @@ impl SqliteStore {
 
     pub(crate) async fn grade(&self, caller: &Caller) -> Result<Grade, StoreError> {
         self.inner.pool.read(|conn| rights::grade(conn, caller))
+    }
+
+    pub(crate) async fn alerts(&self) -> Result<Vec<AlertRow>, StoreError> {
+        self.inner.pool.read(alert::states)
+    }
+
+    pub(crate) async fn save_alerts(&self, saves: Vec<AlertSave>) -> Result<Vec<bool>, StoreError> {
+        self.inner.writer.call(move |conn| alert::save(conn, &saves)).await
+    }
+
+    pub(crate) async fn alert_history(
+        &self,
+        rule: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<AlertTransition>, StoreError> {
+        self.inner.pool.read(|conn| alert::history(conn, rule, limit))
+    }
+
+    pub(crate) async fn alert_silences(&self) -> Result<Vec<AlertSilence>, StoreError> {
+        self.inner.pool.read(alert::silences)
+    }
+
+    pub(crate) async fn silence_alert(
+        &self,
+        silence: AlertSilence,
+        actor: Actor,
+    ) -> Result<String, StoreError> {
+        self.inner.writer.call(move |conn| alert::silence(conn, &silence, &actor)).await
+    }
+
+    pub(crate) async fn lift_silence(
+        &self,
+        id: Uuid,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<Option<AlertSilence>, StoreError> {
+        self.inner.writer.call(move |conn| alert::lift(conn, id, &actor, now)).await
+    }
+
+    pub(crate) async fn tidy_alerts(&self, servers: Timestamp, history: Timestamp) -> Result<(), StoreError> {
+        self.inner.writer.call(move |conn| alert::tidy(conn, servers, history)).await
+    }
+
+    pub(crate) async fn recent_runs(&self, since: Timestamp) -> Result<RecentRuns, StoreError> {
+        self.inner.pool.read(|conn| alert::jobs(conn, since))
     }
 
     /// Runs a read that may take long on a thread of its own.

@@ -8,6 +8,7 @@ fn every_statement_can_be_prepared() {
     let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
     let conn = connection::set_up(&options, true).unwrap();
     let modules = [
+        alert::STATEMENTS,
         archetype::STATEMENTS,
         audit::STATEMENTS,
         browse::STATEMENTS,

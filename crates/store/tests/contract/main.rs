@@ -7,6 +7,7 @@
     reason = "a helper of a test or bench may stop it"
 )]
 
+mod alert;
 mod archetype;
 mod audit;
 mod browse;

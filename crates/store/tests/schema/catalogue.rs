@@ -115,6 +115,9 @@ const LOOKUPS: &[(&str, &[&str])] = &[
     ("nudge.report_cells", &["day", "archetype_type", "urgency_level", "primary_recommendation", "audience"]),
     ("nudge.log_drains", &["name"]),
     ("nudge.ended_sessions", &["id"]),
+    ("nudge.alert_states", &["rule", "instance"]),
+    ("nudge.alert_transitions", &["id"]),
+    ("nudge.alert_silences", &["id"]),
 ];
 
 #[tokio::test]

@@ -4,6 +4,7 @@ pub mod client;
 pub mod facts;
 pub mod keypair;
 pub mod logs;
+pub mod receiver;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -131,8 +132,13 @@ impl Harness {
 
     /// Starts a server on PostgreSQL, for a test that compares the engines.
     pub fn on_postgres() -> Self {
+        Self::on_postgres_with(&[])
+    }
+
+    /// Starts a server on PostgreSQL, for a test of what only that has.
+    pub fn on_postgres_with(settings: &[(&'static str, &str)]) -> Self {
         let share = Share::Some(PROCESS.read().unwrap_or_else(PoisonError::into_inner));
-        Self::launch_on(Some(test_database()), &[], share)
+        Self::launch_on(Some(test_database()), settings, share)
     }
 
     fn launch(settings: &[(&'static str, &str)], share: Share) -> Self {
@@ -149,6 +155,8 @@ impl Harness {
             ("SUPABASE_JWT_SECRET", SECRET.to_owned()),
             ("SUPABASE_PUBLISHABLE_KEYS", json!({ "default": PUBLISHABLE }).to_string()),
             ("SUPABASE_SECRET_KEYS", json!({ "default": SECRET_KEY }).to_string()),
+            // Alerts are evaluated when a test says so.
+            ("NUDGE_ALERT_INTERVAL_MS", "0".to_owned()),
             // The machine that runs the tests is busy: a commit gets its time unless a test is about that.
             ("NUDGE_COMMIT_TIMEOUT_MS", "20000".to_owned()),
             // Rows that come by themselves would be in the way of tests that compare what is there before and after.
@@ -232,6 +240,13 @@ impl Harness {
 
     pub fn is_embedded(&self) -> bool {
         self.database.is_none()
+    }
+
+    /// The settings of another server on the same database.
+    pub fn config_of_another(&self, settings: &[(&'static str, &str)]) -> Config {
+        let mut flags = self.flags.clone();
+        flags.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        Config::from_values(Values::gather(&flags, |_| None, None).unwrap()).unwrap()
     }
 
     /// Another store on the same database, as another process has one.

@@ -32,6 +32,12 @@ async fn populate(database: &Database) {
       INSERT INTO nudge.report_arrivals VALUES ('{01a1c554-0000-7000-8000-000000000001}');
       INSERT INTO nudge.report_changes VALUES ('01a1c554-0000-7000-8000-000000000001', NULL, '{\"a\": 1.50}');
       INSERT INTO nudge.ended_sessions VALUES ('019ca6a4-d000-7000-8000-000000000000', '2026-11-11T00:00:00Z');
+      INSERT INTO nudge.alert_states VALUES ('high_error_rate', 'a:1', 'firing', now(), 7.5, 5, 300, 40,
+        '{\"told\": [1.50]}', now(), now(), 3);
+      INSERT INTO nudge.alert_transitions VALUES ('01a1c554-0000-7000-8000-000000000000', 'high_error_rate', 'a:1',
+        'pending', 'firing', NULL, 5, 300, NULL, now());
+      INSERT INTO nudge.alert_silences (id, reason, created_by, created_at, ends_at)
+        VALUES ('01a1c554-0000-7000-8000-000000000000', 'it''s known', 'cli', now(), now());
       INSERT INTO nudge.job_requests (config) VALUES ('{\"batchSize\": 5}');
       INSERT INTO nudge.log_drains VALUES ('01a1c554-0000-7000-8000-000000000000', 'logs', 'https://a.example/?k=1',
         'status>=500', '{\"a\": \"b\"}', 'it''s', '2026-11-10T12:00:00Z');
@@ -59,26 +65,36 @@ async fn populated() -> Database {
     database
 }
 
+/// The service's own tables.
+const OWN: [&str; 16] = [
+    "alert_silences",
+    "alert_states",
+    "alert_transitions",
+    "ended_sessions",
+    "facts",
+    "job_failures",
+    "job_leases",
+    "job_requests",
+    "log_drains",
+    "migrations",
+    "report_arrivals",
+    "report_cells",
+    "report_changes",
+    "spool_receipts",
+    "stale_users",
+    "user_changes",
+];
+
 /// Every row of everything of ours as text.
 async fn rows(database: &Database) -> Vec<String> {
     let owner = database.owner().await;
     owner.run("SET TimeZone = 'UTC'").await;
     let mut all = Vec::new();
-    for table in EXPOSED.map(|table| format!("public.{table}")).into_iter().chain(
-        [
-            "facts",
-            "job_requests",
-            "log_drains",
-            "migrations",
-            "report_arrivals",
-            "report_cells",
-            "report_changes",
-            "spool_receipts",
-            "stale_users",
-            "user_changes",
-        ]
-        .map(|table| format!("nudge.{table}")),
-    ) {
+    for table in EXPOSED
+        .map(|table| format!("public.{table}"))
+        .into_iter()
+        .chain(OWN.map(|table| format!("nudge.{table}")))
+    {
         if owner.one(&format!("SELECT to_regclass('{table}') IS NULL")).await == "t" {
             continue;
         }
