@@ -104,8 +104,8 @@ fn the_loaded_line_of_step_9_2_is_answered() {
 }
 
 #[test]
-fn the_job_of_steps_4_3_and_7_1_is_not_there_yet() {
-    let folder = Folder::new();
+fn the_job_of_steps_4_3_and_7_1_recomputes_everybody() {
+    let folder = Folder::with_people(20);
     let server = folder.start(&["serve"]);
     let keys = Keys::of(&folder);
     let replacements = [
@@ -115,6 +115,7 @@ fn the_job_of_steps_4_3_and_7_1_is_not_there_yet() {
     for heading in ["### 4.3", "### 7.1"] {
         let [command] = commands(heading).try_into().unwrap();
         let answer: Value = serde_json::from_str(&paste(&command, &replacements)).unwrap();
-        assert_eq!(answer["code"], "not_found", "{answer}");
+        assert_eq!((&answer["success"], &answer["status"]), (&true.into(), &"completed".into()), "{answer}");
+        assert!(answer["processed"].as_i64().unwrap() >= 20 && answer["failed"] == 0, "{answer}");
     }
 }
