@@ -104,6 +104,14 @@ fn a_canary_appears_in_no_log_metric_or_error() {
         server.request(As::Nobody, "GET", &recommend).bearer(KEY).header("apikey", "other"),
         by(&valid, "GET", &recommend).header("user-agent", BODY).header("cookie", KEY).header("x-client-info", EMAIL),
         server.request(As::Nobody, "GET", "/health/ready").bearer(&valid),
+        server
+            .request(As::Nobody, "POST", "/dashboard/sign-in")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("origin", "http://test")
+            .body(format!("token={KEY}&next=/{EMAIL}&form_token={valid}")),
+        server.request(As::Nobody, "GET", &format!("/dashboard/sign-in?token={KEY}&next=/dashboard/{EMAIL}")),
+        server.request(As::Nobody, "GET", "/dashboard").header("cookie", &format!("nudge_session={KEY}.{valid}")),
+        server.request(As::Nobody, "GET", &format!("/dashboard/{KEY}/{EMAIL}")),
     ];
     let mut ids = Vec::new();
     let signature = valid.rsplit('.').next().unwrap().to_owned();

@@ -109,10 +109,23 @@ fn change(metadata: &Value) -> Markup {
     let side = |name: &str| metadata.get(name).filter(|value| value.is_object());
     html! {
         @match (side("old"), side("new")) {
-            (None, None) => "",
+            (None, None) => (others(metadata)),
             (old, new) => { (view(old)) " → " (view(new)) },
         }
     }
+}
+
+/// What an entry says that is about no archetype, the reason left out, which has a place of its own.
+fn others(metadata: &Value) -> Markup {
+    let said = metadata.as_object().into_iter().flatten().filter_map(|(name, value)| {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        (name != "reason").then(|| (words(name), text))
+    });
+    html! { @for (name, text) in said { div { span.soft { (name) } " " (text) } } }
 }
 
 fn view(side: Option<&Value>) -> Markup {

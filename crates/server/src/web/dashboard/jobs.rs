@@ -97,7 +97,7 @@ fn start(admin: &Admin) -> Markup {
     html! {
         form.card.stacked method="post" action=(path::JOB_START) {
             (form_token(admin))
-            label { "Whose archetypes are computed again"
+            label.wide { "Whose archetypes are computed again"
                 select name="who" {
                     (choice("stale", "those of users with news or an old archetype", true))
                     (choice("all", "everybody's", false))
@@ -151,7 +151,7 @@ fn status(status: RunStatus) -> Markup {
 
 fn table(app: &App, runs: &[Run]) -> Markup {
     html! {
-        table {
+        table.lines {
             thead { tr {
                 th scope="col" { "Began" } th scope="col" { "Kind" } th scope="col" { "Status" } th.number scope="col" { "Users" }
                 th.number scope="col" { "Changed" } th.number scope="col" { "Failed" } th.number scope="col" { "Took" }

@@ -155,8 +155,8 @@ fn card(name: &str, each: &Figure) -> Markup {
         name,
         &html! { (each.value_text()) },
         &html! {
-            (verdict(each)) " " @if !each.target_text().is_empty() { "target " (each.target_text()) }
-            br; @if each.interval.is_some() { (each.interval_text()) " · " } (each.n_text())
+            div { (verdict(each)) @if !each.target_text().is_empty() { " " span.whole { "target " (each.target_text()) } } }
+            @if each.interval.is_some() { span.whole { (each.interval_text()) } " · " } span.whole { (each.n_text()) }
         },
     )
 }

@@ -147,7 +147,7 @@ fn results(app: &App, input: &Input, found: &DecisionPage) -> Markup {
 /// A table of decisions.
 pub fn table(app: &App, rows: &[DecisionListed]) -> Markup {
     html! {
-        table {
+        table.lines {
             thead { tr {
                 th scope="col" { "Made" } th scope="col" { "User" } th scope="col" { "Night" }
                 th.number scope="col" { "Days" } th scope="col" { "Default" } th scope="col" { "Rule" }

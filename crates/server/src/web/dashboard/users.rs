@@ -85,7 +85,7 @@ fn list(app: &App, rows: &[ArchetypeListed], filter: ArchetypeFilter) -> Markup 
             }
         } @else {
             (scrolling("Users", &html! {
-                table {
+                table.lines {
                     thead { tr {
                         th scope="col" { "User" } th scope="col" { "Archetype" } th.number scope="col" { "Confidence" }
                         th scope="col" { "Set by" } th scope="col" { "Computed or set" }
