@@ -17,6 +17,7 @@ const pages = (server) => ({
   users: ["/dashboard/users", "Users"],
   user: [`/dashboard/user?id=${server.sample.userId}`, `User ${server.sample.userId}`],
   jobs: ["/dashboard/jobs", "Jobs"],
+  alerts: ["/dashboard/alerts", "Alerts"],
   audit: ["/dashboard/audit", "Audit"],
   settings: ["/dashboard/settings", "Settings"],
 });
@@ -78,7 +79,7 @@ describe("the dashboard", () => {
     await heading(page, "Audit").waitFor();
     assert.match(await page.locator("header").innerText(), /root/);
     await page.goto(`${server.url}/dashboard`);
-    await page.locator("[data-live-note]", { hasText: "live" }).waitFor();
+    await page.locator("[data-live-note]", { hasText: "live" }).first().waitFor();
     await page.getByRole("button", { name: "Sign out" }).click();
     await page.getByRole("button", { name: "Sign in" }).waitFor();
     await page.goto(`${server.url}/dashboard`);
@@ -172,6 +173,25 @@ describe("the dashboard", () => {
     await page.getByRole("button", { name: "Cancel the run" }).click();
     await page.getByRole("status").filter({ hasText: /cancelled/ }).waitFor();
     assert.match(await page.locator("tbody tr").first().innerText(), /cancelled/);
+    assert.deepEqual(complaints, []);
+  });
+
+  test("an alert is silenced, and heard again", async () => {
+    const { page, complaints } = await open();
+    await signIn(page);
+    await page.locator("nav.parts").getByRole("link", { name: "Alerts" }).click();
+    await page.locator("select[name=rule]").selectOption("job_missed");
+    await page.locator("select[name=hours]").selectOption("24");
+    await page.getByLabel(/^Reason/).fill("the demo has no night");
+    await page.getByRole("button", { name: "Silence" }).click();
+    await page.getByRole("status").filter({ hasText: "silenced" }).waitFor();
+    const silence = page.locator("tr", { hasText: "the demo has no night" });
+    assert.match(await silence.innerText(), /in force/);
+    await silence.getByRole("button", { name: "End the silence" }).click();
+    await page.getByRole("status").filter({ hasText: "ended" }).waitFor();
+    assert.match(await silence.innerText(), /ended by root/);
+    await page.goto(`${server.url}/dashboard/audit`);
+    assert.match(await page.locator("tbody").innerText(), /silence alert[\s\S]*the demo has no night/);
     assert.deepEqual(complaints, []);
   });
 

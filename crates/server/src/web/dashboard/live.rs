@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::error::PageError;
 use super::guard::Admin;
 use super::page::guard_headers;
-use super::{jobs, overview};
+use super::{alerts, jobs, overview};
 use crate::api::App;
 
 /// How often a part is made again.
@@ -36,15 +36,21 @@ pub enum Part {
     Service,
     /// How the job stands.
     Job,
+    /// Where the alerts stand.
+    Alerts,
+    /// Those that are not as they should be.
+    Raised,
 }
 
 impl Part {
-    const ALL: [Self; 2] = [Self::Service, Self::Job];
+    const ALL: [Self; 4] = [Self::Service, Self::Job, Self::Alerts, Self::Raised];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Service => "service",
             Self::Job => "job",
+            Self::Alerts => "alerts",
+            Self::Raised => "raised",
         }
     }
 
@@ -52,6 +58,8 @@ impl Part {
         match self {
             Self::Service => Ok(overview::service(app)),
             Self::Job => jobs::now(app, admin).await,
+            Self::Alerts => alerts::states(app).await,
+            Self::Raised => alerts::raised(app).await,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! is there. Who may see and do what is in [`guard`]; it is asked at every request. What a page is sent with (nothing of
 //! another site, nothing inline) is in [`page`]; [`live`] keeps the parts of a page that move up to date.
 
+mod alerts;
 mod archetypes;
 mod asset;
 mod audit;
@@ -65,6 +66,12 @@ pub mod path {
     pub const JOB_START: &str = "/dashboard/jobs/start";
     /// Where the cancelling of a run is sent.
     pub const JOB_CANCEL: &str = "/dashboard/jobs/cancel";
+    /// Alerts.
+    pub const ALERTS: &str = "/dashboard/alerts";
+    /// Where a silence is sent.
+    pub const SILENCE: &str = "/dashboard/alerts/silence";
+    /// Where the end of a silence is sent.
+    pub const UNSILENCE: &str = "/dashboard/alerts/unsilence";
     /// The audit log.
     pub const AUDIT: &str = "/dashboard/audit";
     /// The settings.
@@ -95,6 +102,9 @@ pub fn router() -> Router<Arc<App>> {
         .route(path::JOB_START, action(post(jobs::post_start)))
         .route(path::JOB_CANCEL, action(post(jobs::post_cancel)))
         .route("/dashboard/jobs/{id}", page(get(jobs::get_run)))
+        .route(path::ALERTS, page(get(alerts::get_alerts)))
+        .route(path::SILENCE, action(post(alerts::post_silence)))
+        .route(path::UNSILENCE, action(post(alerts::post_unsilence)))
         .route(path::AUDIT, page(get(audit::get_audit)))
         .route(path::SETTINGS, page(get(settings::get_settings)))
         .route("/dashboard/live/{part}", page(get(live::get_live)))

@@ -15,7 +15,7 @@ use super::input::{Input, address};
 use super::page::{Part, Time, page};
 use super::recommendations;
 use super::ui::{Tone, archetype, count, empty, figure, scrolling, tag};
-use super::{live, path, plot};
+use super::{alerts, live, path, plot};
 use crate::api::App;
 use crate::usecases::report::{
     Figure, FigureKey, Of, Question, Report, Trend, Verdict, Window, report, thousands, trends,
@@ -56,6 +56,7 @@ pub async fn get_overview(
     let content = html! {
         h1 { "Overview" }
         (live::part(live::Part::Service, "Service", &service(&app)))
+        (live::part(live::Part::Raised, "Alerts", &alerts::raised(&app).await?))
         section aria-labelledby="figures" {
             h2 #figures { "What the defaults come to" }
             (span(days))

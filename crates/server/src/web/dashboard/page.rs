@@ -22,17 +22,19 @@ pub enum Part {
     Recommendations,
     Users,
     Jobs,
+    Alerts,
     Audit,
     Settings,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Overview,
         Self::Archetypes,
         Self::Recommendations,
         Self::Users,
         Self::Jobs,
+        Self::Alerts,
         Self::Audit,
         Self::Settings,
     ];
@@ -44,6 +46,7 @@ impl Part {
             Self::Recommendations => "Recommendations",
             Self::Users => "Users",
             Self::Jobs => "Jobs",
+            Self::Alerts => "Alerts",
             Self::Audit => "Audit",
             Self::Settings => "Settings",
         }
@@ -56,6 +59,7 @@ impl Part {
             Self::Recommendations => path::RECOMMENDATIONS,
             Self::Users => path::USERS,
             Self::Jobs => path::JOBS,
+            Self::Alerts => path::ALERTS,
             Self::Audit => path::AUDIT,
             Self::Settings => path::SETTINGS,
         }

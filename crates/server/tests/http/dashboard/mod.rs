@@ -1,6 +1,7 @@
 //! The dashboard as a browser sees it, without its scripts: who may see what, what forms do, and what is never shown.
 
 mod actions;
+mod alerts;
 mod browser;
 mod jobs;
 mod live;
@@ -20,6 +21,7 @@ pub const PAGES: &[&str] = &[
     "/dashboard/users",
     "/dashboard/user?id=alice",
     "/dashboard/jobs",
+    "/dashboard/alerts",
     "/dashboard/audit",
     "/dashboard/settings",
 ];
