@@ -126,7 +126,7 @@ fn over_time(app: &App, runs: &[Run]) -> Result<Markup, PageError> {
             @if points.is_empty() {
                 (empty("No run of the job has been completed yet.", &html! { p { "After each run the distribution is kept; " a href=(path::JOBS) { "start one" } " to see it here." } }))
             } @else {
-                p.soft { "The shares after each of the last " (points.len()) " completed runs. Shaded is the guide's band of each." }
+                p.soft { @if points.len() == 1 { "The shares after the only completed run so far." } @else { "The shares after each of the last " (points.len()) " completed runs." } " Shaded is the guide's band of each." }
                 ul.legend { @for each in Archetype::ALL { li { (archetype(*each)) } } }
                 (plot::shares(&points)?)
                 details {
