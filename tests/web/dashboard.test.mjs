@@ -108,7 +108,9 @@ describe("the dashboard", () => {
       await hasNoBarrier(page, "sign-in");
       await page.screenshot({ path: path.join(shots, `sign-in-${view}.png`), fullPage: true });
       await signIn(page);
-      const all = { ...pages(server), decision: [`/dashboard/recommendations/${decision}`, undefined] };
+      await page.goto(`${server.url}/dashboard/jobs`);
+      const run = await page.locator("tbody a").first().getAttribute("href");
+      const all = { ...pages(server), decision: [`/dashboard/recommendations/${decision}`, undefined], run: [run, "A run of the job"] };
       for (const [name, [target, title]] of Object.entries(all)) {
         const answer = await page.goto(server.url + target);
         assert.equal(answer.status(), 200, target);

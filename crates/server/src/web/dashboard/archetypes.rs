@@ -163,7 +163,7 @@ fn distribution(shares: &[Share]) -> Markup {
                     th scope="row" { (archetype(share.archetype)) div.soft { (share.archetype.description()) } }
                     td.number { (count(share.count)) }
                     td.number { (percent(share.share)) }
-                    td { (format!("{:.0}–{:.0} %", 100.0 * low, 100.0 * high)) }
+                    td.whole { (format!("{:.0}–{:.0} %", 100.0 * low, 100.0 * high)) }
                     td.number { @match share.confidence { Some(mean) => (number(mean)), None => "–" } }
                     td { a href=(address(path::USERS, &[("archetype", Some(share.archetype.as_str()))])) { "users" } }
                 }
