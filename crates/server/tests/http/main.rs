@@ -16,6 +16,7 @@ mod dashboard;
 mod ingest;
 mod job;
 mod limits;
+mod ops;
 mod outcomes;
 #[path = "../../../store/tests/shared/postgres.rs"]
 #[expect(dead_code, reason = "the tests of several crates share it")]

@@ -3,6 +3,7 @@
 //! `support` starts and stops them; each other module is one side of the program.
 
 #[cfg(test)]
+mod alerts;
 mod archetype;
 #[cfg(test)]
 mod audit;
