@@ -19,6 +19,7 @@ mod decision;
 mod durability;
 mod fact;
 mod job;
+mod job_model;
 mod mapped;
 mod outage;
 mod outcome;
