@@ -357,7 +357,7 @@ fn worker(app: &App, stop: watch::Receiver<bool>) -> Worker {
         drift_points: app.job_drift_points,
     };
     let (schedule, zone) = (app.job_schedule.clone(), app.zone.clone());
-    Worker { means, jobs: Arc::clone(&app.jobs), schedule, zone, stop }
+    Worker { means, jobs: Arc::clone(&app.jobs), schedule, zone, stop, set_back_for: None }
 }
 
 /// Starts what runs beside the requests.

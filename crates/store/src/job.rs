@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nudge_engine::{Archetype, Request, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,6 +18,12 @@ pub const ARCHETYPE_RECALCULATION: &str = "archetype_recalculation";
 
 /// How long a lease lasts after each write, by the database's clock.
 pub const LEASE: Duration = Duration::from_secs(10);
+
+/// No lease is held for longer than this from now on, but where a clock was set back.
+pub(crate) const FURTHEST_LEASE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A stored time that is further in the future than this is of a clock that was wrong.
+pub(crate) const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
 
 /// How long a backend that keeps the lease's row locked is let alone once the lease is over.
 pub(crate) const LENIENCE: Duration = Duration::from_secs(5);
@@ -148,7 +154,8 @@ pub enum RunSelection {
     Stale {
         /// Archetypes computed then or earlier are old; `None`: none is that old.
         computed_before: Option<Timestamp>,
-        /// The time at which overrides count as ended.
+        /// The time at which overrides count as ended. Archetypes of more than an hour later are old as well: the clock
+        /// that made them was wrong.
         now: Timestamp,
     },
 }
@@ -446,18 +453,95 @@ pub struct RunFailure {
     pub reason: String,
 }
 
-/// Puts two pages of the same users' order together, without repeating anybody.
-pub(crate) fn merge_pages(one: PeoplePage, other: PeoplePage, limit: u32) -> PeoplePage {
-    let bound = match (one.upto, other.upto) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    let users: std::collections::BTreeSet<UserId> = one.users.into_iter().chain(other.users).collect();
-    let mut users: Vec<UserId> =
-        users.into_iter().filter(|user| bound.as_ref().is_none_or(|bound| user <= bound)).collect();
-    if users.len() > limit as usize {
-        users.truncate(limit as usize);
-        return PeoplePage { upto: users.last().cloned(), users };
+impl RunSelection {
+    /// Says whether an archetype of this time is old. One that cannot be read is.
+    pub(crate) fn is_old(computed_at: Option<Timestamp>, computed_before: Timestamp, now: Timestamp) -> bool {
+        computed_at.is_none_or(|at| at <= computed_before || at.duration_since(now) > CLOCKS_DIFFER)
     }
-    PeoplePage { users, upto: bound }
+}
+
+/// A page of ids as they stand in rows, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct IdPage {
+    pub(crate) ids: Vec<String>,
+    /// As in [`PeoplePage`].
+    pub(crate) upto: Option<String>,
+}
+
+impl IdPage {
+    /// Makes a page of ids of which so many were wanted: one that is not full reaches to the end.
+    pub(crate) fn of(ids: Vec<String>, limit: u32) -> Self {
+        let full = ids.len() >= limit as usize;
+        Self { upto: ids.last().filter(|_| full).cloned(), ids }
+    }
+
+    /// Puts two pages of the same order together, without repeating anybody.
+    pub(crate) fn merge(self, other: Self, limit: u32) -> Self {
+        let bound = match (self.upto, other.upto) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let ids: std::collections::BTreeSet<String> = self.ids.into_iter().chain(other.ids).collect();
+        let mut ids: Vec<String> =
+            ids.into_iter().filter(|id| bound.as_ref().is_none_or(|bound| id <= bound)).collect();
+        if ids.len() > limit as usize {
+            ids.truncate(limit as usize);
+            return Self { upto: ids.last().cloned(), ids };
+        }
+        Self { ids, upto: bound }
+    }
+
+    /// Gives the users, without what is no id of a user, or stands there in another form than rows are found by: one row
+    /// must not keep a run from all others. `Err`: there was nothing else on this page, so read on after this id.
+    pub(crate) fn usable(self) -> Result<PeoplePage, String> {
+        let usable = |text: &String| UserId::parse(text).ok().filter(|id| id.as_str() == text);
+        let users: Vec<UserId> = self.ids.iter().filter_map(usable).collect();
+        let Some(upto) = self.upto else {
+            warn_of_unusable(self.ids.len() - users.len());
+            return Ok(PeoplePage { users, upto: None });
+        };
+        match usable(&upto).or_else(|| users.last().cloned()) {
+            Some(upto) => {
+                // Those behind it come again with the next page, and are warned of then.
+                let seen = self.ids.iter().filter(|id| id.as_str() <= upto.as_str()).count();
+                warn_of_unusable(seen.saturating_sub(users.len()));
+                Ok(PeoplePage { users, upto: Some(upto) })
+            }
+            None => {
+                warn_of_unusable(self.ids.len());
+                Err(upto)
+            }
+        }
+    }
+}
+
+fn warn_of_unusable(ids: usize) {
+    if ids > 0 {
+        tracing::warn!(ids, "job.user_ids_unusable");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_id_is_left_out_and_the_search_goes_on_behind_it() {
+        let page =
+            |ids: &[&str], limit| IdPage::of(ids.iter().map(ToString::to_string).collect(), limit).usable();
+        let users = |ids: &[&str], upto: Option<&str>| {
+            Ok(PeoplePage {
+                users: ids.iter().map(|id| UserId::parse(id).unwrap()).collect(),
+                upto: upto.map(|id| UserId::parse(id).unwrap()),
+            })
+        };
+        assert_eq!(page(&["a", "b"], 2), users(&["a", "b"], Some("b")));
+        assert_eq!(page(&["a", "b c", "d"], 9), users(&["a", "d"], None));
+        assert_eq!(page(&["a", "b c", "d e"], 3), users(&["a"], Some("a")));
+        assert_eq!(page(&["a b", "b c"], 2), Err("b c".to_owned()));
+        assert_eq!(page(&["a b"], 2), users(&[], None));
+        // Rows are not found by it: its canonical form is in small letters, and far behind it.
+        let capitals = "0198F000-0000-7000-8000-ABCDEFABCDEF";
+        assert_eq!(page(&["0", capitals], 2), users(&["0"], Some("0")));
+    }
 }

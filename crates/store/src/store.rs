@@ -558,6 +558,14 @@ impl Store {
         on_backend!(self, store => store.see_to_schedule(at).await)
     }
 
+    /// Notes an earlier time of the schedule as the newest that has been seen to: the one that is noted lies in the future.
+    ///
+    /// # Errors
+    /// As described at [`Store`].
+    pub async fn set_schedule_back(&self, at: Timestamp) -> Result<(), StoreError> {
+        on_backend!(self, store => store.set_schedule_back(at).await)
+    }
+
     /// Says who starts the nightly run. The embedded database has no scheduler of its own.
     ///
     /// # Errors

@@ -188,7 +188,9 @@ impl Work {
         if !self.config.only_stale_users {
             return Ok(RunSelection::Everybody);
         }
+        // A floor of the future is of a clock that was wrong.
         let floor = retried!(self.means.store.job_state())?.computed_floor;
+        let floor = floor.filter(|floor| *floor <= self.started_at);
         let old = self.old();
         // Nothing is older than the floor, so there is nothing to look for below it.
         let computed_before = Some(old).filter(|old| floor.is_none_or(|floor| floor <= *old));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use nudge_store::StoreError;
 use nudge_store::job::{JobState, RunCause, RunEnd, RunLease, RunStatus, Scheduler, TakenRun};
 use tokio::sync::watch;
@@ -16,6 +17,8 @@ use crate::usecases::job_result;
 
 /// Interval at which the lease and what waits is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// A time of the schedule that lies further in the future is of a clock that was wrong.
+const FURTHEST: SignedDuration = SignedDuration::from_hours(24);
 /// Users in a batch of a run that nobody gave settings for.
 const SCHEDULED_BATCH: u32 = 500;
 
@@ -31,6 +34,8 @@ pub struct Worker {
     pub zone: TimeZone,
     /// Says when to stop.
     pub stop: watch::Receiver<bool>,
+    /// The time for which the schedule was set back; none at first.
+    pub set_back_for: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -115,12 +120,19 @@ impl Worker {
     }
 
     /// Starts the run that is due, also when nobody was there at its time; once for all servers.
-    async fn scheduled(&self, state: &JobState) -> Result<(), StoreError> {
+    async fn scheduled(&mut self, state: &JobState) -> Result<(), StoreError> {
         let now = self.means.clock.now();
         let Some(due) = self.schedule.newest_due(now, &self.zone) else { return Ok(()) };
         match state.scheduled_at {
             // A new database has missed nothing.
             None => self.means.store.see_to_schedule(due).await,
+            // Seen to by a clock that was wrong; this one is not left to wait for it. Once for each time, lest two servers
+            // whose clocks differ start one run after the other.
+            Some(seen_to) if seen_to.duration_since(now) > FURTHEST && self.set_back_for != Some(due) => {
+                tracing::warn!(schedule.seen_to = %seen_to, schedule.due = %due, "job.schedule_set_back");
+                self.set_back_for = Some(due);
+                self.means.store.set_schedule_back(due).await
+            }
             Some(seen_to) if seen_to >= due => Ok(()),
             Some(_) if state.scheduler == Scheduler::PgCron => self.means.store.see_to_schedule(due).await,
             Some(_) => {

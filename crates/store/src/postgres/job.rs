@@ -17,19 +17,23 @@ use super::lanes::Lanes;
 use super::pool::Transaction;
 use crate::error::StoreError;
 use crate::job::{
-    ARCHETYPE_RECALCULATION, JobState, LEASE, LENIENCE, NewRun, Run, RunCancelled, RunCause, RunEnd,
-    RunFailure, RunLease, RunStarted, RunStatus, Scheduler, TakenRun,
+    ARCHETYPE_RECALCULATION, FURTHEST_LEASE, JobState, LEASE, LENIENCE, NewRun, Run, RunCancelled, RunCause,
+    RunEnd, RunFailure, RunLease, RunStarted, RunStatus, Scheduler, TakenRun,
 };
 
 statements! {
-    SELECT_STATE [TEXT] = "SELECT l.term, l.run_id, l.expires_at <= clock_timestamp(), l.scheduled_at, l.scheduler,
+    /// A lease is over as well when it ends later than one that is renewed now: then the clock was set back since.
+    SELECT_STATE [TEXT, INT8] = "SELECT l.term, l.run_id,
+        l.expires_at <= clock_timestamp() OR l.expires_at > clock_timestamp() + $2 * interval '1 millisecond', l.scheduled_at, l.scheduler,
         l.computed_floor, r.id, r.config::text
       FROM nudge.job_leases AS l
       LEFT JOIN (
         SELECT id, config FROM nudge.job_requests WHERE taken_at IS NULL ORDER BY id LIMIT 1
       ) AS r ON true
       WHERE l.job_type = $1";
-    LOCK_LEASE [TEXT] = "SELECT run_id, scheduled_at, expires_at <= clock_timestamp() FROM nudge.job_leases
+    LOCK_LEASE [TEXT, INT8] = "SELECT run_id, scheduled_at,
+        expires_at <= clock_timestamp() OR expires_at > clock_timestamp() + $2 * interval '1 millisecond'
+      FROM nudge.job_leases
       WHERE job_type = $1 FOR UPDATE";
     /// A new holder. The lease is free, or it is over.
     TAKE_LEASE [TEXT, TEXT, UUID, INT8] = "UPDATE nudge.job_leases SET term = term + 1, holder = $2, run_id = $3,
@@ -39,13 +43,15 @@ statements! {
     RENEW [TEXT, INT8, UUID, INT8] = "UPDATE nudge.job_leases
       SET expires_at = clock_timestamp() + $4 * interval '1 millisecond'
       WHERE job_type = $1 AND term = $2 AND run_id = $3 AND expires_at > clock_timestamp()";
-    /// Ends the term. A run that is only interrupted keeps its place.
-    RELEASE [TEXT, BOOL, TIMESTAMPTZ] = "UPDATE nudge.job_leases SET term = term + 1, holder = NULL,
+    /// Ends the term. A run that is only interrupted keeps its place. A floor of the future is of a clock that was wrong.
+    RELEASE [TEXT, BOOL, TIMESTAMPTZ, TIMESTAMPTZ] = "UPDATE nudge.job_leases SET term = term + 1, holder = NULL,
         run_id = CASE WHEN $2 THEN NULL ELSE run_id END, expires_at = clock_timestamp(),
-        computed_floor = greatest(computed_floor, $3)
+        computed_floor = CASE WHEN computed_floor > $4 THEN $3 ELSE greatest(computed_floor, $3) END
       WHERE job_type = $1";
     SEE_TO_SCHEDULE [TEXT, TIMESTAMPTZ] = "UPDATE nudge.job_leases SET scheduled_at = $2
       WHERE job_type = $1 AND (scheduled_at IS NULL OR scheduled_at < $2)";
+    SET_SCHEDULE_BACK [TEXT, TIMESTAMPTZ] = "UPDATE nudge.job_leases SET scheduled_at = $2
+      WHERE job_type = $1 AND scheduled_at > $2";
     SET_SCHEDULER [TEXT, TEXT] = "UPDATE nudge.job_leases SET scheduler = $2 WHERE job_type = $1";
     TAKE_REQUEST [INT8, UUID] = "UPDATE nudge.job_requests SET taken_at = clock_timestamp(), job_id = $2
       WHERE id = $1 AND taken_at IS NULL";
@@ -112,6 +118,10 @@ fn lease_ms() -> i64 {
     i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX)
 }
 
+fn furthest_ms() -> i64 {
+    i64::try_from(FURTHEST_LEASE.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Begins a transaction of a run: limited in time.
 pub(super) async fn limit(transaction: &Transaction<'_>) -> Result<(), StoreError> {
     transaction.run(LIMITS).await
@@ -136,7 +146,7 @@ pub(super) async fn beat(transaction: &Transaction<'_>, lease: RunLease) -> Resu
 
 /// Reads the lease as it stands, and what waits.
 pub(super) async fn state(lanes: &Lanes) -> Result<JobState, StoreError> {
-    let rows = lanes.query(LEASES, &SELECT_STATE, &[&JOB]).await?;
+    let rows = lanes.query(LEASES, &SELECT_STATE, &[&JOB, &furthest_ms()]).await?;
     let row = rows.first().ok_or_else(no_lease)?;
     let request = match get::<Option<i64>>(row, 6, LEASES)? {
         Some(id) => Some((id, parsed(row, 7, "job_requests", |text| serde_json::from_str(text))?)),
@@ -156,7 +166,7 @@ pub(super) async fn state(lanes: &Lanes) -> Result<JobState, StoreError> {
 /// Starts a run, unless one is not finished or somebody has seen to it before.
 pub(super) async fn start(transaction: &Transaction<'_>, new: &NewRun) -> Result<RunStarted, StoreError> {
     limit(transaction).await?;
-    let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB]).await?;
+    let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB, &furthest_ms()]).await?;
     let row = rows.first().ok_or_else(no_lease)?;
     let running: Option<Uuid> = get(row, 0, LEASES)?;
     let seen_to = match new.cause {
@@ -191,7 +201,7 @@ pub(super) async fn take_over(
     holder: &str,
 ) -> Result<Option<TakenRun>, StoreError> {
     limit(transaction).await?;
-    let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB]).await?;
+    let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB, &furthest_ms()]).await?;
     let row = rows.first().ok_or_else(no_lease)?;
     let (Some(run_id), true) = (get::<Option<Uuid>>(row, 0, LEASES)?, get(row, 2, LEASES)?) else {
         return Ok(None);
@@ -200,7 +210,7 @@ pub(super) async fn take_over(
     let rows = transaction.query(RUNS, &RESUME_RUN, &[&run_id]).await?;
     let Some(row) = rows.first() else {
         // Somebody has deleted the run's row: there is nothing to go on with.
-        release(transaction, true, None).await?;
+        transaction.execute(LEASES, &RELEASE, &[&JOB, &true, &None::<At>, &None::<At>]).await?;
         return Ok(None);
     };
     Ok(Some(TakenRun {
@@ -210,14 +220,6 @@ pub(super) async fn take_over(
         config: parsed_opt(row, 2, RUNS, |text| serde_json::from_str(text))?.unwrap_or_default(),
         started_at: time(row, 3, RUNS)?,
     }))
-}
-
-async fn release(
-    transaction: &Transaction<'_>,
-    finished: bool,
-    computed_floor: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    transaction.execute(LEASES, &RELEASE, &[&JOB, &finished, &computed_floor.map(At)]).await.map(drop)
 }
 
 /// Ends backends that keep the lease's row locked long after the lease is over; gives their number.
@@ -246,7 +248,8 @@ async fn write_end(transaction: &Transaction<'_>, run_id: Uuid, end: &RunEnd) ->
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
         [&run_id, &end.status.as_str(), &end.error, &result, &At(end.now), &finished];
     transaction.execute(RUNS, &END_RUN, &values).await?;
-    release(transaction, finished, end.computed_floor).await
+    let floor = end.computed_floor.map(At);
+    transaction.execute(LEASES, &RELEASE, &[&JOB, &finished, &floor, &Some(At(end.now))]).await.map(drop)
 }
 
 /// Ends the term of a run that is not finished, whoever holds it.
@@ -256,7 +259,7 @@ pub(super) async fn cancel(
     now: Timestamp,
 ) -> Result<RunCancelled, StoreError> {
     limit(transaction).await?;
-    let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB]).await?;
+    let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB, &furthest_ms()]).await?;
     let row = rows.first().ok_or_else(no_lease)?;
     if get::<Option<Uuid>>(row, 0, LEASES)? != Some(run_id) {
         let rows = transaction.query(RUNS, &SELECT_STATUS, &[&run_id]).await?;
@@ -281,6 +284,14 @@ pub(super) async fn set_scheduler(
 /// Notes a time of the schedule as seen to.
 pub(super) async fn see_to_schedule(transaction: &Transaction<'_>, at: Timestamp) -> Result<(), StoreError> {
     transaction.execute(LEASES, &SEE_TO_SCHEDULE, &[&JOB, &At(at)]).await.map(drop)
+}
+
+/// Notes an earlier time of the schedule as the newest that has been seen to.
+pub(super) async fn set_schedule_back(
+    transaction: &Transaction<'_>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    transaction.execute(LEASES, &SET_SCHEDULE_BACK, &[&JOB, &At(at)]).await.map(drop)
 }
 
 /// Takes a request without a run: its settings cannot be used.

@@ -533,6 +533,14 @@ impl PostgresStore {
         .await
     }
 
+    pub(crate) async fn set_schedule_back(&self, at: Timestamp) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.to_its_end(async move {
+            in_transaction!(inner.pool, transaction => job::set_schedule_back(&transaction, at).await)
+        })
+        .await
+    }
+
     pub(crate) async fn set_scheduler(&self, scheduler: Scheduler) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
         self.to_its_end(async move {

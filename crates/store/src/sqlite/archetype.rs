@@ -98,10 +98,8 @@ pub(super) fn save(
     if wanted.stale_revision != stale_revision || wanted.row_updated_at.as_deref() != updated_at {
         return Ok(PersonSaved::Superseded);
     }
-    let updated_at: Option<Timestamp> = updated_at
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| StoreError::Inconsistent { table: TABLE, detail: "updated_at is no time".to_owned() })?;
+    // A time that cannot be read is written anew with the rest of the row.
+    let updated_at: Option<Timestamp> = updated_at.and_then(|text| text.parse().ok());
     put(conn, user, computed, None, updated_at)?;
     if stale_revision.is_some() {
         change::unmark(conn, user)?;

@@ -14,8 +14,8 @@ use super::convert::{Within, parsed, parsed_opt, statements, time, time_opt, tim
 use super::fact;
 use crate::error::StoreError;
 use crate::job::{
-    ARCHETYPE_RECALCULATION, JobState, LEASE, NewRun, Run, RunCancelled, RunCause, RunEnd, RunFailure,
-    RunLease, RunStarted, RunStatus, TakenRun,
+    ARCHETYPE_RECALCULATION, FURTHEST_LEASE, JobState, LEASE, NewRun, Run, RunCancelled, RunCause, RunEnd,
+    RunFailure, RunLease, RunStarted, RunStatus, TakenRun,
 };
 
 statements! {
@@ -27,13 +27,15 @@ statements! {
     /// Begins every write of a run.
     RENEW = "UPDATE nudge_job_leases SET expires_at = ?4
       WHERE job_type = ?1 AND term = ?2 AND run_id = ?3 AND expires_at > ?5";
-    /// Ends the term. A run that is only interrupted keeps its place.
+    /// Ends the term. A run that is only interrupted keeps its place. A floor of the future is of a clock that was wrong.
     RELEASE = "UPDATE nudge_job_leases SET term = term + 1, holder = NULL,
         run_id = CASE WHEN ?2 THEN NULL ELSE run_id END, expires_at = ?4,
-        computed_floor = CASE WHEN ?3 IS NULL OR computed_floor >= ?3 THEN computed_floor ELSE ?3 END
+        computed_floor = CASE WHEN computed_floor > ?5 THEN ?3
+          WHEN ?3 IS NULL OR computed_floor >= ?3 THEN computed_floor ELSE ?3 END
       WHERE job_type = ?1";
     SEE_TO_SCHEDULE = "UPDATE nudge_job_leases SET scheduled_at = ?2
       WHERE job_type = ?1 AND (scheduled_at IS NULL OR scheduled_at < ?2)";
+    SET_SCHEDULE_BACK = "UPDATE nudge_job_leases SET scheduled_at = ?2 WHERE job_type = ?1 AND scheduled_at > ?2";
     INSERT_RUN = "INSERT INTO archetype_job_logs (id, job_type, status, metadata, started_at, heartbeat_at)
       VALUES (?1, ?2, 'running', ?3, ?4, ?5)";
     RESUME_RUN = "UPDATE archetype_job_logs SET status = 'running', error_message = NULL, heartbeat_at = ?2,
@@ -78,6 +80,11 @@ fn lease_end(now: Timestamp) -> String {
     time_text(now.checked_add(lease).unwrap_or(now))
 }
 
+/// Says whether a lease is over. Nobody's ends later than one that is renewed now: then the clock was set back since.
+fn is_over(expires_at: Timestamp, now: Timestamp) -> bool {
+    expires_at <= now || expires_at.duration_since(now) > FURTHEST_LEASE
+}
+
 /// Renews a lease; says whether it was still held.
 pub(super) fn renew(conn: &Connection, lease: RunLease) -> Result<bool, StoreError> {
     let now = fact::clock(conn)?;
@@ -115,7 +122,7 @@ pub(super) fn state(conn: &Connection) -> Result<JobState, StoreError> {
         Ok(JobState {
             term: row.get(0)?,
             run_id: parsed_opt(row, 1, Uuid::parse_str)?,
-            expired: time(row, 2)? <= now,
+            expired: is_over(time(row, 2)?, now),
             request: None,
             scheduled_at: time_opt(row, 3)?,
             scheduler: parsed(row, 4, str::parse)?,
@@ -174,14 +181,21 @@ pub(super) fn take_over(conn: &Connection, holder: &str) -> Result<Option<TakenR
         .within(RUNS)?;
     if taken.is_none() {
         // Somebody has deleted the run's row: there is nothing to go on with.
-        release(conn, true, None)?;
+        release(conn, true, None, now)?;
     }
     Ok(taken)
 }
 
-fn release(conn: &Connection, finished: bool, floor: Option<Timestamp>) -> Result<(), StoreError> {
+/// `at`: the time by the service's clock, whose times the floors are.
+fn release(
+    conn: &Connection,
+    finished: bool,
+    floor: Option<Timestamp>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     let now = time_text(fact::clock(conn)?);
-    execute(conn, RELEASE, LEASES, params![JOB, finished, floor.map(time_text), now]).map(drop)
+    let values = params![JOB, finished, floor.map(time_text), now, time_text(at)];
+    execute(conn, RELEASE, LEASES, values).map(drop)
 }
 
 /// Ends a run, or pauses it; says whether the lease was still held.
@@ -209,7 +223,7 @@ fn write_end(conn: &Connection, run_id: Uuid, end: &RunEnd) -> Result<(), StoreE
         duration_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
     ];
     execute(conn, END_RUN, RUNS, row)?;
-    release(conn, finished, end.computed_floor)
+    release(conn, finished, end.computed_floor, end.now)
 }
 
 /// Ends the term of a run that is not finished, whoever holds it.
@@ -230,6 +244,11 @@ pub(super) fn cancel(conn: &Connection, run_id: Uuid, now: Timestamp) -> Result<
 /// Notes a time of the schedule as seen to.
 pub(super) fn see_to_schedule(conn: &Connection, at: Timestamp) -> Result<(), StoreError> {
     execute(conn, SEE_TO_SCHEDULE, LEASES, params![JOB, time_text(at)]).map(drop)
+}
+
+/// Notes an earlier time of the schedule as the newest that has been seen to.
+pub(super) fn set_schedule_back(conn: &Connection, at: Timestamp) -> Result<(), StoreError> {
+    execute(conn, SET_SCHEDULE_BACK, LEASES, params![JOB, time_text(at)]).map(drop)
 }
 
 /// Lists users of a run that failed fewer times than so many.

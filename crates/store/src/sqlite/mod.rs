@@ -362,6 +362,10 @@ impl SqliteStore {
         self.inner.writer.call(move |conn| job::see_to_schedule(conn, at)).await
     }
 
+    pub(crate) async fn set_schedule_back(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.inner.writer.call(move |conn| job::set_schedule_back(conn, at)).await
+    }
+
     pub(crate) async fn run_failures(
         &self,
         id: Uuid,

@@ -24,6 +24,8 @@ on_both!(
     a_user_whose_rows_cannot_be_read_fails_alone,
     a_time_of_the_schedule_is_seen_to_once,
     a_finished_run_raises_the_floor_and_an_interrupted_one_does_not,
+    a_row_that_cannot_be_used_keeps_nobody_else_from_a_run,
+    what_a_clock_that_was_wrong_has_left_does_not_stay,
 );
 
 const NOW: &str = "2026-03-01T12:00:00Z";
@@ -388,6 +390,103 @@ async fn a_finished_run_raises_the_floor_and_an_interrupted_one_does_not(engine:
     let lower = raise(RunStatus::Completed, "2026-02-01T10:00:00Z");
     assert!(f.store.end_run(lease, lower).await.unwrap());
     assert_eq!(floor().await, Some(at("2026-03-01T10:00:00Z")));
+}
+
+async fn a_row_that_cannot_be_used_keeps_nobody_else_from_a_run(engine: Engine) {
+    let f = Fixture::new(engine).await;
+    for name in ["ann", "bob", "cid"] {
+        f.facts([profile(name, None, None)]).await;
+        f.compute(name, Archetype::AverageUser).await;
+    }
+    // Written past the service: what is no id, an id in another form than its own, and times that are none.
+    let capitals = "0198F000-0000-7000-8000-ABCDEFABCDEF";
+    for id in ["a b", "b b b", "bob@example.com", capitals] {
+        let insert = format!("INSERT INTO profiles (id, role, created_at) VALUES ('{id}', 'member',");
+        f.sql(
+            &format!("{insert} '2026-01-01T00:00:00.000000Z')"),
+            &format!("{insert} '2026-01-01T00:00:00Z')"),
+        )
+        .await
+        .unwrap();
+    }
+    let times = "SET computed_at = 'no time, but 27 characters.', updated_at = 'no time, but 27 characters.'";
+    f.sql(
+        &format!("UPDATE user_archetypes {times} WHERE user_id = 'bob'"),
+        "UPDATE public.user_archetypes SET computed_at = 'infinity' WHERE user_id = 'bob'",
+    )
+    .await
+    .unwrap();
+    let found = async |selection, limit| {
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let page = f.store.run_people(selection, after, limit).await.unwrap();
+            found.extend(page.users.iter().map(ToString::to_string));
+            after = page.upto;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    let old = RunSelection::Stale { computed_before: Some(at("2026-01-01T00:00:00Z")), now: at(NOW) };
+    for limit in [1, 2, 3, 100] {
+        assert_eq!(found(RunSelection::Everybody, limit).await, ["ann", "bob", "cid"], "{limit}");
+        assert_eq!(found(old, limit).await, ["bob"], "{limit}");
+    }
+    let lease = started(&f.store, 1).await;
+    let items = worked(&f.store, &["ann", "bob", "cid"], Archetype::BigSpender).await;
+    let totals = save(&f.store, lease, items, RunTotals::default()).await;
+    assert_eq!((totals.processed, totals.updated, totals.failed), (3, 3, 0));
+    assert_eq!(f.person("bob").await.archetype.unwrap().computed_at, at(NOW), "made anew");
+    assert_eq!(found(old, 100).await, Vec::<String>::new());
+}
+
+async fn what_a_clock_that_was_wrong_has_left_does_not_stay(engine: Engine) {
+    let f = Fixture::new(engine).await;
+    f.facts([profile("ann", None, None)]).await;
+    f.compute("ann", Archetype::AverageUser).await;
+    let lease = started(&f.store, 1).await;
+    // The database's clock was a year ahead when the lease was renewed last.
+    f.sql(
+        "UPDATE nudge_job_leases SET expires_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '+1 year')",
+        "UPDATE nudge.job_leases SET expires_at = clock_timestamp() + interval '1 year'",
+    )
+    .await
+    .unwrap();
+    assert!(f.store.job_state().await.unwrap().expired);
+    let taken = f.store.take_over_run("next").await.unwrap().unwrap();
+    assert!(taken.lease.term > lease.term);
+
+    // A floor of next year gives way to one of now, also to none.
+    let ahead = RunEnd {
+        computed_floor: Some(at("2027-03-01T10:00:00Z")),
+        now: at("2027-03-01T12:00:00Z"),
+        ..end_as(RunStatus::Completed)
+    };
+    assert!(f.store.end_run(taken.lease, ahead.clone()).await.unwrap());
+    let lease = started(&f.store, 2).await;
+    let right = RunEnd { computed_floor: Some(at("2026-03-01T11:00:00Z")), ..end_as(RunStatus::Completed) };
+    assert!(f.store.end_run(lease, right).await.unwrap());
+    let floor = f.store.job_state().await.unwrap().computed_floor;
+    assert_eq!(floor, Some(at("2026-03-01T11:00:00Z")));
+
+    // An archetype of next year is old.
+    let set = "SET computed_at = '2027-03-01T12:00:00.000000Z' WHERE user_id = 'ann'";
+    f.sql(&format!("UPDATE user_archetypes {set}"), &format!("UPDATE public.user_archetypes {set}"))
+        .await
+        .unwrap();
+    let old = RunSelection::Stale { computed_before: Some(at("2026-02-01T00:00:00Z")), now: at(NOW) };
+    assert_eq!(f.store.run_people(old, None, 10).await.unwrap().users, [user("ann")]);
+
+    // So is a time of the schedule.
+    f.store.see_to_schedule(at("2027-03-01T02:00:00Z")).await.unwrap();
+    f.store.set_schedule_back(at("2026-03-01T02:00:00Z")).await.unwrap();
+    assert_eq!(f.store.job_state().await.unwrap().scheduled_at, Some(at("2026-03-01T02:00:00Z")));
+    f.store.set_schedule_back(at("2027-03-01T02:00:00Z")).await.unwrap();
+    assert_eq!(
+        f.store.job_state().await.unwrap().scheduled_at,
+        Some(at("2026-03-01T02:00:00Z")),
+        "only back"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

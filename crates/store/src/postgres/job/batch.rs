@@ -15,7 +15,8 @@ use crate::error::StoreError;
 use crate::fact::FactTable;
 use crate::format::time_text;
 use crate::job::{
-    BatchSaved, PeoplePage, PersonSaved, PersonState, RunBatch, RunLease, RunSelection, RunTotals, Worked,
+    BatchSaved, IdPage, PeoplePage, PersonSaved, PersonState, RunBatch, RunLease, RunSelection, RunTotals,
+    Worked,
 };
 use crate::record::FactsVersion;
 
@@ -110,60 +111,56 @@ pub(in crate::postgres) async fn people(
     limit: u32,
 ) -> Result<PeoplePage, StoreError> {
     let transaction = pool.begin_reading().await?;
-    let page = match selection {
-        RunSelection::Everybody => everybody(&transaction, after, limit).await,
-        RunSelection::Stale { computed_before, now } => {
-            stale(&transaction, computed_before, now, after, limit).await
+    let mut after = after.map_or_else(String::new, ToString::to_string);
+    let page = loop {
+        let page = match selection {
+            RunSelection::Everybody => everybody(&transaction, &after, limit).await,
+            RunSelection::Stale { computed_before, now } => {
+                stale(&transaction, computed_before, now, &after, limit).await
+            }
+        };
+        match page.map(IdPage::usable) {
+            Ok(Ok(page)) => break Ok(page),
+            Ok(Err(further)) => after = further,
+            Err(error) => break Err(error),
         }
     };
     transaction.rollback().await;
     page
 }
 
-async fn everybody(
-    transaction: &Transaction<'_>,
-    after: Option<&UserId>,
-    limit: u32,
-) -> Result<PeoplePage, StoreError> {
-    let after = after.map_or("", UserId::as_str);
+async fn everybody(transaction: &Transaction<'_>, after: &str, limit: u32) -> Result<IdPage, StoreError> {
     let rows = transaction.query(REQUESTS, &SELECT_EVERYBODY, &[&after, &i64::from(limit)]).await?;
-    Ok(page(ids(&rows, REQUESTS)?, limit))
+    Ok(IdPage::of(ids(&rows, REQUESTS)?, limit))
 }
 
-fn ids(rows: &[Row], table: &'static str) -> Result<Vec<UserId>, StoreError> {
-    rows.iter().map(|row| parsed(row, 0, table, UserId::parse)).collect()
-}
-
-/// A page that is not full reaches to the end.
-fn page(users: Vec<UserId>, limit: u32) -> PeoplePage {
-    let full = users.len() >= limit as usize;
-    PeoplePage { upto: users.last().filter(|_| full).cloned(), users }
+fn ids(rows: &[Row], table: &'static str) -> Result<Vec<String>, StoreError> {
+    rows.iter().map(|row| get(row, 0, table)).collect()
 }
 
 async fn stale(
     transaction: &Transaction<'_>,
     computed_before: Option<Timestamp>,
     now: Timestamp,
-    after: Option<&UserId>,
+    after: &str,
     limit: u32,
-) -> Result<PeoplePage, StoreError> {
-    let after = after.map_or("", UserId::as_str);
+) -> Result<IdPage, StoreError> {
     let rows = transaction.query(ARCHETYPES, &SELECT_STALE, &[&after, &i64::from(limit), &At(now)]).await?;
     let marked = ids(&rows, ARCHETYPES)?;
-    let Some(computed_before) = computed_before else { return Ok(page(marked, limit)) };
+    let Some(computed_before) = computed_before else { return Ok(IdPage::of(marked, limit)) };
     let rows = transaction.query(ARCHETYPES, &SELECT_AGES, &[&after, &AGES]).await?;
     let mut aged = Vec::new();
     for row in &rows {
-        let (overridden, at) = (get::<bool>(row, 1, ARCHETYPES)?, time(row, 2, ARCHETYPES)?);
-        if !overridden && at <= computed_before {
-            aged.push(parsed(row, 0, ARCHETYPES, UserId::parse)?);
+        let (overridden, at) = (get::<bool>(row, 1, ARCHETYPES)?, time(row, 2, ARCHETYPES).ok());
+        if !overridden && RunSelection::is_old(at, computed_before, now) {
+            aged.push(get(row, 0, ARCHETYPES)?);
         }
     }
     let seen_upto = match rows.last() {
-        Some(row) if rows.len() >= AGES as usize => Some(parsed(row, 0, ARCHETYPES, UserId::parse)?),
+        Some(row) if rows.len() >= AGES as usize => Some(get(row, 0, ARCHETYPES)?),
         _ => None,
     };
-    Ok(crate::job::merge_pages(page(marked, limit), PeoplePage { users: aged, upto: seen_upto }, limit))
+    Ok(IdPage::of(marked, limit).merge(IdPage { ids: aged, upto: seen_upto }, limit))
 }
 
 /// Marks who has asked or been asked since the last run, where the app keeps its requests itself.

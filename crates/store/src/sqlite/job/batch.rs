@@ -11,7 +11,7 @@ use super::super::{archetype, fact, person};
 use super::{FAILURES, RUNS, execute, renew};
 use crate::error::StoreError;
 use crate::job::{
-    BatchSaved, PeoplePage, PersonSaved, PersonState, RunBatch, RunLease, RunSelection, Worked, merge_pages,
+    BatchSaved, IdPage, PeoplePage, PersonSaved, PersonState, RunBatch, RunLease, RunSelection, Worked,
 };
 use crate::record::FactsVersion;
 
@@ -53,15 +53,21 @@ pub(in crate::sqlite) fn people(
     after: Option<&UserId>,
     limit: u32,
 ) -> Result<PeoplePage, StoreError> {
-    let after = after.map_or("", UserId::as_str);
-    match selection {
-        RunSelection::Everybody => everybody(conn, after, limit),
-        RunSelection::Stale { computed_before, now } => stale(conn, computed_before, now, after, limit),
+    let mut after = after.map_or_else(String::new, ToString::to_string);
+    loop {
+        let page = match selection {
+            RunSelection::Everybody => everybody(conn, &after, limit)?,
+            RunSelection::Stale { computed_before, now } => stale(conn, computed_before, now, &after, limit)?,
+        };
+        match page.usable() {
+            Ok(page) => return Ok(page),
+            Err(further) => after = further,
+        }
     }
 }
 
 /// Goes from one user to the next by the indexes, whatever the number of their rows.
-fn everybody(conn: &Connection, after: &str, limit: u32) -> Result<PeoplePage, StoreError> {
+fn everybody(conn: &Connection, after: &str, limit: u32) -> Result<IdPage, StoreError> {
     let statements = [(NEXT_REQUESTER, REQUESTS), (NEXT_RECEIVER, REQUESTS), (NEXT_PROFILE, "profiles")];
     let next = |(sql, table): (&str, &'static str), after: &str| -> Result<Option<String>, StoreError> {
         let mut statement = conn.prepare_cached(sql).within(table)?;
@@ -71,23 +77,19 @@ fn everybody(conn: &Connection, after: &str, limit: u32) -> Result<PeoplePage, S
     for statement in statements {
         heads.push((statement, next(statement, after)?));
     }
-    let mut users = Vec::new();
-    while users.len() < limit as usize {
+    let mut ids = Vec::new();
+    while ids.len() < limit as usize {
         let Some(lowest) = heads.iter().filter_map(|(_, head)| head.clone()).min() else {
-            return Ok(PeoplePage { users, upto: None });
+            return Ok(IdPage { ids, upto: None });
         };
         for (statement, head) in &mut heads {
             if head.as_deref() == Some(lowest.as_str()) {
                 *head = next(*statement, &lowest)?;
             }
         }
-        let user = UserId::parse(&lowest).map_err(|error| StoreError::Inconsistent {
-            table: REQUESTS,
-            detail: format!("a user: {error}"),
-        })?;
-        users.push(user);
+        ids.push(lowest);
     }
-    Ok(PeoplePage { upto: users.last().cloned(), users })
+    Ok(IdPage::of(ids, limit))
 }
 
 fn stale(
@@ -96,28 +98,26 @@ fn stale(
     now: Timestamp,
     after: &str,
     limit: u32,
-) -> Result<PeoplePage, StoreError> {
-    let listed = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> Result<PeoplePage, StoreError> {
+) -> Result<IdPage, StoreError> {
+    let listed = |sql: &str, params: &[&dyn rusqlite::ToSql]| -> Result<IdPage, StoreError> {
         let mut statement = conn.prepare_cached(sql).within(ARCHETYPES)?;
-        let rows = statement.query_map(params, |row| parsed(row, 0, UserId::parse));
-        let users: Vec<UserId> = rows.and_then(Iterator::collect).within(ARCHETYPES)?;
-        let full = users.len() >= limit as usize;
-        Ok(PeoplePage { upto: users.last().filter(|_| full).cloned(), users })
+        let rows = statement.query_map(params, |row| row.get(0));
+        Ok(IdPage::of(rows.and_then(Iterator::collect).within(ARCHETYPES)?, limit))
     };
     let marked = listed(SELECT_MARKED, &[&after, &limit])?;
     let ended = listed(SELECT_ENDED, &[&after, &limit, &time_text(now)])?;
-    let found = merge_pages(marked, ended, limit);
+    let found = marked.merge(ended, limit);
     let Some(computed_before) = computed_before else { return Ok(found) };
     let mut statement = conn.prepare_cached(SELECT_AGES).within(ARCHETYPES)?;
-    let rows = statement.query_map(params![after, AGES], |row| {
-        Ok((parsed(row, 0, UserId::parse)?, row.get::<_, bool>(1)?, time(row, 2)?))
-    });
-    let ages: Vec<(UserId, bool, Timestamp)> = rows.and_then(Iterator::collect).within(ARCHETYPES)?;
-    let full = ages.len() >= AGES as usize;
-    let upto = ages.last().filter(|_| full).map(|(user, ..)| user.clone());
-    let aged = ages.into_iter().filter(|(_, overridden, at)| !overridden && *at <= computed_before);
-    let aged = PeoplePage { users: aged.map(|(user, ..)| user).collect(), upto };
-    Ok(merge_pages(found, aged, limit))
+    let rows = statement
+        .query_map(params![after, AGES], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?, time(row, 2).ok())));
+    let ages: Vec<(String, bool, Option<Timestamp>)> = rows.and_then(Iterator::collect).within(ARCHETYPES)?;
+    let upto = ages.last().filter(|_| ages.len() >= AGES as usize).map(|(user, ..)| user.clone());
+    let aged = ages
+        .into_iter()
+        .filter(|(_, overridden, at)| !overridden && RunSelection::is_old(*at, computed_before, now));
+    let aged = IdPage { ids: aged.map(|(user, ..)| user).collect(), upto };
+    Ok(found.merge(aged, limit))
 }
 
 /// Reads what is known of users, given in order; those whose rows cannot be read come with the reason.
