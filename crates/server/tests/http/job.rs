@@ -221,3 +221,36 @@ fn a_run_that_was_missed_is_made_up_once() {
     assert!(runs[0][1].as_ref().unwrap().contains("schedule"));
     assert!(server.count("SELECT count(*) FROM user_archetypes") > 0);
 }
+
+#[test]
+fn the_answer_comes_within_two_seconds_also_when_the_run_takes_longer() {
+    let server = Harness::with_home();
+    // A run that somebody else has the lease of, and that does not end.
+    let id = "01a00000-0000-7000-8000-000000000001";
+    let log = format!(
+        "(id, job_type, status, metadata, started_at) VALUES ('{id}', 'archetype_recalculation', 'running', '{{}}',
+         '2026-03-09T09:59:00.000000Z')"
+    );
+    let lease = format!("SET run_id = '{id}', holder = 'another', expires_at =");
+    server
+        .sql(
+            &format!(
+                "INSERT INTO archetype_job_logs {log};
+                 UPDATE nudge_job_leases {lease} strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '+50 seconds')"
+            ),
+            &format!(
+                "INSERT INTO public.archetype_job_logs {log};
+                 UPDATE nudge.job_leases {lease} clock_timestamp() + interval '50 seconds'"
+            ),
+        )
+        .unwrap();
+    // The body that the guide's `net.http_post` sends, which gives up after two seconds.
+    let body = json!({ "config": { "batchSize": 100, "onlyStaleUsers": true } });
+    let asked = std::time::Instant::now();
+    let answer = run(&server, &body);
+    let took = asked.elapsed();
+    assert_eq!((answer.status, &answer.json()["jobId"]), (202, &json!(id)), "{answer:?}");
+    assert_eq!((&answer.json()["success"], &answer.json()["status"]), (&json!(true), &json!("running")));
+    assert!(took >= Duration::from_millis(1_500) && took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(server.delete(As::Service, &format!("{JOB}?jobId={id}")).ok()["status"], "cancelled");
+}

@@ -28,6 +28,8 @@ mod guide;
 #[cfg(test)]
 mod import;
 #[cfg(test)]
+mod job;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod logs;
@@ -35,11 +37,9 @@ mod logs;
 mod neighbours;
 #[cfg(test)]
 #[path = "../../../store/tests/shared/cluster.rs"]
-#[expect(dead_code, reason = "the tests of several crates share it")]
 mod own_cluster;
 #[cfg(test)]
 #[path = "../../../store/tests/shared/postgres.rs"]
-#[expect(dead_code, reason = "the tests of several crates share it")]
 mod postgres;
 #[cfg(test)]
 mod replicas;

@@ -14,13 +14,13 @@ const SECRET: &str = "a secret that every replica of these tests has";
 const CLIENTS: u64 = 12;
 
 /// One machine: a folder of its own for the spool, the same secret and database as the others.
-struct Machine {
-    folder: Folder,
+pub struct Machine {
+    pub folder: Folder,
     database: String,
 }
 
 impl Machine {
-    fn new(database: String) -> Self {
+    pub fn new(database: String) -> Self {
         Self { folder: Folder::new(), database }
     }
 
@@ -38,11 +38,11 @@ impl Machine {
         crate::support::finish(&mut self.command(args), None).good()
     }
 
-    fn start(&self, args: &[&str], port: u16) -> Server {
+    pub fn start(&self, args: &[&str], port: u16) -> Server {
         self.folder.start_command(self.command(args).args(["--port", &port.to_string()]))
     }
 
-    fn keys(&self) -> Keys {
+    pub fn keys(&self) -> Keys {
         let keys: serde_json::Value = serde_json::from_str(&self.run(&["keys", "--json"])).unwrap();
         let key = |name: &str| keys[name].as_str().unwrap().to_owned();
         Keys { anon: key("SUPABASE_ANON_KEY"), service: key("SUPABASE_SERVICE_ROLE_KEY") }

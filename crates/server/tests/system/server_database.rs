@@ -22,12 +22,34 @@ const THOUGHT: Duration = Duration::from_millis(15);
 
 /// A database, and a folder for the program beside it.
 pub struct Site {
-    folder: Folder,
+    pub folder: Folder,
     pub database: TestDatabase,
     runtime: Runtime,
 }
 
 impl Site {
+    /// On a server of its own, by the URL of its superuser.
+    pub fn on(url: &str) -> Self {
+        let runtime = runtime();
+        let database = runtime.block_on(TestDatabase::on(url));
+        Self { folder: Folder::new(), database, runtime }
+    }
+
+    /// Runs statements as the owner.
+    pub fn batch(&self, sql: &str) {
+        self.runtime.block_on(async { self.database.owner().await.batch_execute(sql).await }).unwrap();
+    }
+
+    /// Runs statements as the superuser.
+    pub fn batch_as_superuser(&self, sql: &str) {
+        self.runtime.block_on(async { self.database.superuser().await.batch_execute(sql).await }).unwrap();
+    }
+
+    /// A connection of the owner's that stays, and what drives it.
+    pub fn owner(&self) -> (tokio_postgres::Client, &Runtime) {
+        (self.runtime.block_on(self.database.owner()), &self.runtime)
+    }
+
     pub fn new() -> Self {
         let runtime = runtime();
         let database = runtime.block_on(TestDatabase::new());
@@ -39,13 +61,13 @@ impl Site {
         self.database.url().replace(OWNER, &format!("{OWNER}:hunter2"))
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.folder.command(args);
         command.args(["--data-dir", "data"]).env("DATABASE_URL", self.url());
         command
     }
 
-    fn run(&self, args: &[&str]) -> crate::support::Ran {
+    pub fn run(&self, args: &[&str]) -> crate::support::Ran {
         let ran = finish(&mut self.command(args), None);
         assert!(!ran.out.contains("hunter2") && !ran.err.contains("hunter2"), "{ran:?}");
         ran
@@ -207,9 +229,7 @@ fn a_server_that_is_away_for_a_minute_under_load_costs_no_answer_and_no_row() {
     // Says how to start one where there is none, as the other tests do.
     let _ = server_url();
     let (cluster, url) = Cluster::start();
-    let runtime = runtime();
-    let database = runtime.block_on(TestDatabase::on(&url));
-    let site = Site { folder: Folder::new(), database, runtime };
+    let site = Site::on(&url);
     drop(site.start(&["demo", "--people", "40"]));
     let server = site.folder.start_command(
         site.command(&["serve"]).args(["--port", "0"]).env("LOG_LEVEL", "nudge=debug,nudge_store=debug,info"),

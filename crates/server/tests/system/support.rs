@@ -42,6 +42,12 @@ impl Ran {
         self.err
     }
 
+    /// Reads what was printed, whatever the status.
+    #[track_caller]
+    pub fn printed(self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
     #[track_caller]
     pub fn json(self) -> Value {
         let out = self.good();
@@ -244,7 +250,7 @@ impl Server {
         self.signal(Signal::INT);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
