@@ -79,7 +79,7 @@ def check_commands(document):
                 words = shlex.split(text)
             except ValueError:
                 words = text.split()
-            group = 2 if words[0] in ("archetype", "audit", "db", "rls") and len(words) > 1 and words[1].isalpha() else 1
+            group = 2 if words[0] in ("archetype", "audit", "db", "job", "rls") and len(words) > 1 and words[1].isalpha() else 1
             if words[:2] == ["logs", "drain"]:
                 group = 3
             elif words[0] == "logs":
