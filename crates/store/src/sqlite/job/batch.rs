@@ -44,7 +44,7 @@ const REQUESTS: &str = "date_change_requests";
 const AGES: u32 = 2_000;
 
 /// How long a batch may keep the writer; the rest of it comes in the next one. Decisions wait that long behind it.
-const WRITES_FOR: Duration = Duration::from_millis(4);
+const WRITES_FOR: Duration = Duration::from_millis(2);
 
 /// Lists the next users of a run.
 pub(in crate::sqlite) fn people(
