@@ -161,9 +161,9 @@ mod tests {
             ..DecisionSearch::default()
         };
         let (low, high) = search.bounds();
-        assert_eq!(low.to_string(), "019ca6a4-d000-0000-0000-000000000000");
+        assert_eq!(low.to_string(), "019ca6b1-dc00-0000-0000-000000000000");
         assert!(low < high);
-        let before = Uuid::from_u64_pair(0x019c_a6a4_d000_7001, 1);
+        let before = Uuid::from_u64_pair(0x019c_a6b1_dc00_7001, 1);
         assert_eq!(DecisionSearch { before: Some(before), ..search.clone() }.bounds(), (low, before));
         let later = Uuid::max();
         assert_eq!(DecisionSearch { before: Some(later), ..search }.bounds(), (low, high));
