@@ -139,8 +139,18 @@ async fn sqlite() {
     conn.execute_batch("PRAGMA synchronous = OFF").unwrap();
     conn.execute_batch(&SQLITE.decisions(count())).unwrap();
     conn.execute_batch(&SQLITE.requests(count())).unwrap();
-    let migration = include_str!("../../store/migrations/sqlite/20261124000300_report.sql");
-    conn.execute_batch(&noted(migration, "DELETE FROM nudge_report_changes")).unwrap();
+    for (migration, emptied) in [
+        (
+            include_str!("../../store/migrations/sqlite/20261124000300_report.sql"),
+            "DELETE FROM nudge_report_changes",
+        ),
+        (
+            include_str!("../../store/migrations/sqlite/20261124000301_report_requests.sql"),
+            "DELETE FROM nudge_report_requests",
+        ),
+    ] {
+        conn.execute_batch(&noted(migration, emptied)).unwrap();
+    }
     conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(conn);
     println!("sqlite: {} decisions made in {:.0?}", count(), begun.elapsed());
@@ -170,9 +180,18 @@ async fn postgres(admin: &str) {
     client.batch_execute("SET synchronous_commit = off").await.unwrap();
     client.batch_execute(&POSTGRES.decisions(count())).await.unwrap();
     client.batch_execute(&POSTGRES.requests(count())).await.unwrap();
-    let migration = include_str!("../../../supabase/migrations/20261124000300_report.sql");
-    let emptied = "TRUNCATE nudge.report_changes, nudge.report_arrivals";
-    client.batch_execute(&noted(migration, emptied)).await.unwrap();
+    for (migration, emptied) in [
+        (
+            include_str!("../../../supabase/migrations/20261124000300_report.sql"),
+            "TRUNCATE nudge.report_changes, nudge.report_arrivals",
+        ),
+        (
+            include_str!("../../../supabase/migrations/20261124000301_report_requests.sql"),
+            "TRUNCATE nudge.report_requests",
+        ),
+    ] {
+        client.batch_execute(&noted(migration, emptied)).await.unwrap();
+    }
     client.batch_execute("VACUUM ANALYZE").await.unwrap();
     println!("postgres: {} decisions made in {:.0?}", count(), begun.elapsed());
     let store = Store::connect(PostgresOptions::new(dsn)).await.unwrap();
@@ -221,7 +240,7 @@ async fn measure(engine: &str, store: &Store) {
     let times = timed(async || store.report_cells(first, last).await.unwrap().len() as i64).await;
     println!("{engine}: the sums of 90 days alone: {times}");
     let times = timed(async || store.request_figures(first, last).await.unwrap().requests).await;
-    println!("{engine}: the log of requests of 90 days alone: {times}");
+    println!("{engine}: the requests of 90 days alone: {times}");
 }
 
 /// Processor time of this process so far. On a busy machine it tells more than the clock; that of PostgreSQL is not in it.

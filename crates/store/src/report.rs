@@ -18,7 +18,6 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use nudge_engine::{Archetype, TransactionType, UrgencyLevel};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::outcome::Outcome;
@@ -381,15 +380,14 @@ pub(crate) fn midnight(day: Date) -> Timestamp {
     TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).unwrap_or(Timestamp::MAX)
 }
 
+/// The day of a moment, UTC.
+pub(crate) fn day_of(at: Timestamp) -> Date {
+    at.to_zoned_datetime(TimeZone::UTC).date()
+}
+
 /// The day after.
 pub(crate) fn after(day: Date) -> Date {
     day.tomorrow().unwrap_or(Date::MAX)
-}
-
-/// The least UUIDv7 of a day, as a bound: no such id is given out.
-pub(crate) fn first_id(day: Date) -> Uuid {
-    let millis = u64::try_from(midnight(day).as_millisecond()).unwrap_or(0);
-    Uuid::from_u64_pair(millis << 16, 0)
 }
 
 /// What the log of requests says of a span of time.

@@ -38,7 +38,7 @@ const ALWAYS: [&str; 6] = [
     "edge_function_logs",
 ];
 /// Our tables in `nudge`, partitions left out.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "alert_silences",
     "alert_states",
     "alert_transitions",
@@ -52,6 +52,7 @@ const OWN: [&str; 16] = [
     "report_arrivals",
     "report_cells",
     "report_changes",
+    "report_requests",
     "spool_receipts",
     "stale_users",
     "user_changes",

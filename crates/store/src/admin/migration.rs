@@ -73,6 +73,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../../supabase/migrations/20261124000300_report.sql"),
     },
     Migration {
+        version: 20_261_124_000_301,
+        name: "report_requests",
+        sql: include_str!("../../../../supabase/migrations/20261124000301_report_requests.sql"),
+    },
+    Migration {
         version: 20_261_124_000_400,
         name: "dashboard",
         sql: include_str!("../../../../supabase/migrations/20261124000400_dashboard.sql"),

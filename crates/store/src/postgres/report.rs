@@ -9,7 +9,7 @@ use super::convert::{At, Day, day, get, parsed, statements, time_opt};
 use super::pool::Transaction;
 use crate::error::StoreError;
 use crate::report::{
-    Audience, CellKey, Cells, Change, Folded, JobFigures, RequestFigures, Tally, after, first_id, midnight,
+    Audience, CellKey, Cells, Change, Folded, JobFigures, RequestFigures, Tally, after, midnight,
 };
 
 statements! {
@@ -45,8 +45,8 @@ statements! {
         AS v (day, archetype_type, urgency_level, primary_recommendation, audience, tally)
       ON CONFLICT (day, archetype_type, urgency_level, primary_recommendation, audience)
         DO UPDATE SET tally = excluded.tally";
-    SUM_REQUESTS [UUID, UUID] = "SELECT status::bigint, response_time_ms::bigint, count(*) FROM public.edge_function_logs
-      WHERE id >= $1 AND id < $2 GROUP BY status, response_time_ms";
+    SUM_REQUESTS [DATE, DATE] = "SELECT status::bigint, response_time_ms::bigint, sum(requests)::bigint
+      FROM nudge.report_requests WHERE day BETWEEN $1 AND $2 GROUP BY status, response_time_ms";
     SUM_RUNS [TIMESTAMPTZ, TIMESTAMPTZ] = "SELECT count(*), count(*) FILTER (WHERE status = 'completed'),
         count(*) FILTER (WHERE status = 'failed'),
         coalesce(sum(failed_count) FILTER (WHERE status = 'completed'), 0)::bigint,
@@ -58,7 +58,7 @@ const LOGS: &str = "recommendation_logs";
 const CELLS: &str = "report_cells";
 const ARRIVALS: &str = "report_arrivals";
 const CHANGES: &str = "report_changes";
-const REQUESTS: &str = "edge_function_logs";
+const REQUESTS: &str = "report_requests";
 const RUNS: &str = "archetype_job_logs";
 
 /// Decisions that are looked up in one statement.
@@ -229,9 +229,8 @@ pub(super) async fn requests(
     first: Date,
     last: Date,
 ) -> Result<RequestFigures, StoreError> {
-    let bounds = (first_id(first), first_id(after(last)));
     let mut figures = RequestFigures::default();
-    for row in transaction.query(REQUESTS, &SUM_REQUESTS, &[&bounds.0, &bounds.1]).await? {
+    for row in transaction.query(REQUESTS, &SUM_REQUESTS, &[&Day(first), &Day(last)]).await? {
         let of = |column| get::<i64>(&row, column, REQUESTS);
         figures.add(of(0)?, of(1)?, of(2)?);
     }

@@ -15,14 +15,27 @@ use crate::record::Actor;
 use crate::request::{DrainCreated, LogDrain, RequestRow};
 
 statements! {
+    /// With what reports add up, in one order, so that two servers do not wait for each other.
     INSERT [UUID_ARRAY, TEXT_ARRAY, TEXT_ARRAY, INT4_ARRAY, INT4_ARRAY, TEXT_ARRAY, TEXT_ARRAY, TIMESTAMPTZ_ARRAY] =
-      "INSERT INTO public.edge_function_logs (id, function_name, method, status, response_time_ms, user_id, request_id,
+      "WITH new AS (INSERT INTO public.edge_function_logs (id, function_name, method, status, response_time_ms, user_id, request_id,
         error_code, created_at)
       SELECT v.id, v.function_name, v.method, v.status, v.response_time_ms, v.user_id, v.id::text, v.error_code,
         v.created_at
       FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
         AS v (id, function_name, method, status, response_time_ms, user_id, error_code, created_at)
-      ON CONFLICT DO NOTHING";
+      ON CONFLICT DO NOTHING
+      RETURNING status, response_time_ms, created_at)
+      INSERT INTO nudge.report_requests AS r (day, status, response_time_ms, requests)
+      SELECT sums.day, sums.status, sums.took, sums.requests FROM (
+        SELECT (new.created_at AT TIME ZONE 'UTC')::date AS day, new.status,
+          CASE WHEN new.response_time_ms < 1000 THEN new.response_time_ms
+            WHEN new.response_time_ms < 10000 THEN new.response_time_ms / 10 * 10
+            WHEN new.response_time_ms < 100000 THEN new.response_time_ms / 100 * 100
+            ELSE new.response_time_ms / 1000 * 1000 END AS took,
+          count(*) AS requests
+        FROM new GROUP BY 1, 2, 3
+      ) AS sums ORDER BY sums.day, sums.status, sums.took
+      ON CONFLICT (day, status, response_time_ms) DO UPDATE SET requests = r.requests + excluded.requests";
     SELECT_DRAINS [] = "SELECT id, name, destination, filters, headers::text, secret, created_at
       FROM nudge.log_drains ORDER BY name";
     INSERT_DRAIN [UUID, TEXT, TEXT, TEXT, TEXT, TEXT, TIMESTAMPTZ] =

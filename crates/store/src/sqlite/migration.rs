@@ -27,6 +27,11 @@ const MIGRATIONS: &[Migration] = &[
     (20_261_124_000_100, "log_drains", include_str!("../../migrations/sqlite/20261124000100_log_drains.sql")),
     (20_261_124_000_200, "alerts", include_str!("../../migrations/sqlite/20261124000200_alerts.sql")),
     (20_261_124_000_300, "report", include_str!("../../migrations/sqlite/20261124000300_report.sql")),
+    (
+        20_261_124_000_301,
+        "report_requests",
+        include_str!("../../migrations/sqlite/20261124000301_report_requests.sql"),
+    ),
     (20_261_124_000_400, "dashboard", include_str!("../../migrations/sqlite/20261124000400_dashboard.sql")),
 ];
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, params};
 use super::convert::{Within, date, parsed, statements, time_opt, time_text};
 use crate::error::StoreError;
 use crate::report::{
-    Audience, CellKey, Cells, Change, Folded, JobFigures, RequestFigures, Tally, after, first_id, midnight,
+    Audience, CellKey, Cells, Change, Folded, JobFigures, RequestFigures, Tally, after, midnight,
 };
 
 statements! {
@@ -30,8 +30,8 @@ statements! {
       ON CONFLICT (day, archetype_type, urgency_level, primary_recommendation, audience)
         DO UPDATE SET tally = excluded.tally";
     DELETE_CHANGES = "DELETE FROM nudge_report_changes WHERE change <= ?1";
-    SUM_REQUESTS = "SELECT status, response_time_ms, count(*) FROM edge_function_logs
-      WHERE id >= ?1 AND id < ?2 GROUP BY status, response_time_ms";
+    SUM_REQUESTS = "SELECT status, response_time_ms, sum(requests) FROM nudge_report_requests
+      WHERE day BETWEEN ?1 AND ?2 GROUP BY status, response_time_ms";
     SUM_RUNS = "SELECT count(*), count(CASE WHEN status = 'completed' THEN 1 END),
         count(CASE WHEN status = 'failed' THEN 1 END),
         coalesce(sum(CASE WHEN status = 'completed' THEN failed_count END), 0),
@@ -43,7 +43,7 @@ const LOGS: &str = "recommendation_logs";
 const CELLS: &str = "nudge_report_cells";
 const CHANGES: &str = "nudge_report_changes";
 const STATE: &str = "nudge_report_state";
-const REQUESTS: &str = "edge_function_logs";
+const REQUESTS: &str = "nudge_report_requests";
 const RUNS: &str = "archetype_job_logs";
 
 /// What is not in the sums, added up, and how far it goes.
@@ -202,8 +202,7 @@ fn key_params(key: &CellKey) -> [String; 5] {
 /// Adds the log of requests up, over days.
 pub(super) fn requests(conn: &Connection, first: Date, last: Date) -> Result<RequestFigures, StoreError> {
     let mut statement = conn.prepare_cached(SUM_REQUESTS).within(REQUESTS)?;
-    let bounds = (first_id(first).to_string(), first_id(after(last)).to_string());
-    let mut rows = statement.query(bounds).within(REQUESTS)?;
+    let mut rows = statement.query((first.to_string(), last.to_string())).within(REQUESTS)?;
     let mut figures = RequestFigures::default();
     while let Some(row) = rows.next().within(REQUESTS)? {
         let of = |column| row.get(column).within(REQUESTS);

@@ -12,12 +12,16 @@ use super::convert::{Within, parsed, statements, time, time_text};
 use super::{SqliteStore, audit};
 use crate::error::StoreError;
 use crate::record::Actor;
+use crate::report::{self, Counts};
 use crate::request::{DrainCreated, LogDrain, RequestRow, first_id};
 
 statements! {
     INSERT = "INSERT INTO edge_function_logs (id, function_name, method, status, response_time_ms, user_id, request_id,
         error_code, created_at)
       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?1, ?7, ?8) ON CONFLICT (id) DO NOTHING";
+    /// What reports add up.
+    SUM = "INSERT INTO nudge_report_requests (day, status, response_time_ms, requests) VALUES (?1, ?2, ?3, ?4)
+      ON CONFLICT (day, status, response_time_ms) DO UPDATE SET requests = requests + excluded.requests";
     /// Ids are in order of time.
     DELETE = "DELETE FROM edge_function_logs WHERE id IN (
         SELECT id FROM edge_function_logs WHERE id < ?1 ORDER BY id LIMIT ?2)";
@@ -30,6 +34,7 @@ statements! {
 
 const TABLE: &str = "edge_function_logs";
 const DRAINS: &str = "nudge_log_drains";
+const SUMS: &str = "nudge_report_requests";
 
 impl SqliteStore {
     pub(crate) async fn append_requests(&self, rows: Vec<Arc<RequestRow>>) -> Result<(), StoreError> {
@@ -90,6 +95,7 @@ impl SqliteStore {
 fn insert(conn: &Connection, rows: &[Arc<RequestRow>]) -> Result<(), StoreError> {
     let mut statement = conn.prepare_cached(INSERT).within(TABLE)?;
     let mut id = Uuid::encode_buffer();
+    let mut sums: BTreeMap<(String, u16, i64), i64> = BTreeMap::new();
     for row in rows {
         let inserted = statement.execute(params![
             &*row.id.hyphenated().encode_lower(&mut id),
@@ -101,7 +107,14 @@ fn insert(conn: &Connection, rows: &[Arc<RequestRow>]) -> Result<(), StoreError>
             row.error_code,
             time_text(row.created_at),
         ]);
-        inserted.within(TABLE)?;
+        if inserted.within(TABLE)? > 0 {
+            let took = Counts::kept(row.response_time_ms.into());
+            *sums.entry((report::day_of(row.created_at).to_string(), row.status, took)).or_default() += 1;
+        }
+    }
+    let mut statement = conn.prepare_cached(SUM).within(SUMS)?;
+    for ((day, status, took), requests) in sums {
+        statement.execute((day, status, took, requests)).within(SUMS)?;
     }
     Ok(())
 }

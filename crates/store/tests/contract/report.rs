@@ -290,22 +290,44 @@ async fn decisions_from_before_the_sums_are_counted_too(engine: Engine) {
 
 async fn logs_of_requests_and_runs_are_added_up_by_day(engine: Engine) {
     let f = Fixture::new(engine).await;
-    // 2025-07-13 and the day after, by the ids.
-    let rows: String = [(0, 200, 12), (1, 200, 12), (2, 404, 3), (3, 503, 2_345), (86_400, 500, 1)]
-        .map(|(second, status, ms)| {
-            let id = uuid::Uuid::from_u64_pair((1_752_364_800_000_u64 + second * 1_000) << 16 | 0x7000, second);
-            format!(
-                "INSERT INTO edge_function_logs (id, function_name, method, status, response_time_ms, request_id, created_at)
-                 VALUES ('{id}', 'f', 'GET', {status}, {ms}, 'r', '2025-07-13T00:00:00.000000Z');"
-            )
+    let rows: Vec<_> = [(0, 200, 12), (1, 200, 12), (2, 404, 3), (3, 503, 2_345), (86_400, 500, 1)]
+        .into_iter()
+        .enumerate()
+        .map(|(n, (second, status, response_time_ms))| RequestRow {
+            id: id(n as u64),
+            function_name: "f",
+            method: "GET",
+            status,
+            response_time_ms,
+            user_id: None,
+            error_code: None,
+            created_at: at("2025-07-13T00:00:00Z") + SignedDuration::from_secs(second),
         })
-        .concat();
-    f.sql(&rows, &rows).await.unwrap();
+        .map(std::sync::Arc::new)
+        .collect();
+    f.store.append_requests(rows[..3].to_vec()).await.unwrap();
+    // Some of them again, as after an answer that was lost.
+    f.store.append_requests(rows[1..].to_vec()).await.unwrap();
     let figures = f.store.request_figures(day("2025-07-13"), day("2025-07-13")).await.unwrap();
     assert_eq!((figures.requests, figures.refused, figures.failed), (4, 1, 1));
     assert_eq!(figures.response_ms.iter().collect::<Vec<_>>(), [(3, 1), (12, 2), (2_340, 1)]);
     let both = f.store.request_figures(day("2025-07-13"), day("2025-07-14")).await.unwrap();
     assert_eq!((both.requests, both.failed), (5, 2));
+    // The same of a log that was there before the sums.
+    f.sql(
+        &format!(
+            "DROP TABLE nudge_report_requests; {}",
+            include_str!("../../migrations/sqlite/20261124000301_report_requests.sql")
+        ),
+        &format!(
+            "DROP TABLE nudge.report_requests; DELETE FROM nudge.migrations WHERE version = 20261124000301; {}",
+            include_str!("../../../../supabase/migrations/20261124000301_report_requests.sql")
+        ),
+    )
+    .await
+    .unwrap();
+    let reopened = f.reopen().await;
+    assert_eq!(reopened.request_figures(day("2025-07-13"), day("2025-07-14")).await.unwrap(), both);
 
     for (n, status, started_at) in [
         (1, "completed", "2026-03-01T23:59:59Z"),

@@ -113,6 +113,7 @@ const LOOKUPS: &[(&str, &[&str])] = &[
     ("nudge.job_leases", &["job_type"]),
     ("nudge.job_failures", &["run_id", "user_id"]),
     ("nudge.report_cells", &["day", "archetype_type", "urgency_level", "primary_recommendation", "audience"]),
+    ("nudge.report_requests", &["day", "status", "response_time_ms"]),
     ("nudge.log_drains", &["name"]),
     ("nudge.ended_sessions", &["id"]),
     ("nudge.alert_states", &["rule", "instance"]),

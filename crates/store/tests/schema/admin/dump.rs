@@ -29,6 +29,7 @@ async fn populate(database: &Database) {
     sql += "INSERT INTO nudge.user_changes (user_id) VALUES ('ann'), (NULL);
       INSERT INTO nudge.stale_users VALUES ('ann', 1);
       INSERT INTO nudge.report_cells VALUES ('2026-11-10', 'average_user', 'LOW', 'swap', 'neutral', '{\"decisions\": 1}');
+      INSERT INTO nudge.report_requests VALUES ('2026-11-10', 200, 3, 7);
       INSERT INTO nudge.report_arrivals VALUES ('{01a1c554-0000-7000-8000-000000000001}');
       INSERT INTO nudge.report_changes VALUES ('01a1c554-0000-7000-8000-000000000001', NULL, '{\"a\": 1.50}');
       INSERT INTO nudge.ended_sessions VALUES ('019ca6a4-d000-7000-8000-000000000000', '2026-11-11T00:00:00Z');
@@ -66,7 +67,7 @@ async fn populated() -> Database {
 }
 
 /// The service's own tables.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "alert_silences",
     "alert_states",
     "alert_transitions",
@@ -80,6 +81,7 @@ const OWN: [&str; 16] = [
     "report_arrivals",
     "report_cells",
     "report_changes",
+    "report_requests",
     "spool_receipts",
     "stale_users",
     "user_changes",
