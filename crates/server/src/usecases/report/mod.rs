@@ -9,6 +9,8 @@ mod keep;
 mod statistics;
 mod text;
 
+use std::collections::BTreeMap;
+
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
 use nudge_engine::{Archetype, TransactionType, UrgencyLevel};
@@ -270,9 +272,10 @@ pub async fn report(store: &Store, question: Question, now: Timestamp) -> Result
     let job = store.job_figures(window.first, window.last).await?;
     let people = store.archetype_counts().await?;
 
-    let sums = Sums { cells: &cells, of, window };
+    let (now_cells, then_cells) = (over_days(&cells, window), over_days(&cells, before));
+    let sums = Sums { cells: &now_cells, of, window };
     let all = sums.of(|_| true);
-    let then = Sums { window: before, ..sums }.of(|_| true);
+    let then = Sums { cells: &then_cells, of, window: before }.of(|_| true);
     let mut figures: Vec<Figure> =
         FigureKey::OF_DECISIONS.iter().map(|key| figure(*key, &all, Scope::All(&then))).collect();
     figures.extend([error_rate(&requests), response_time(&requests), job_runs(&job)]);
@@ -300,20 +303,33 @@ pub async fn report(store: &Store, question: Question, now: Timestamp) -> Result
         before,
         generated_at: now,
         of,
-        decisions: decisions(&cells, window),
+        decisions: decisions(&now_cells),
         simulated_until: job.simulated_until,
         figures,
         follow_rates,
         archetypes: shares(&people),
         scores: scores(&all),
         audiences,
-        breakdown: by.map(|by| breakdown(sums, by)),
+        // Weeks are made of days.
+        breakdown: by.map(|by| match by {
+            By::Week => breakdown(Sums { cells: &cells, ..sums }, by),
+            By::Archetype | By::Urgency | By::Type => breakdown(sums, by),
+        }),
     })
 }
 
-fn decisions(cells: &[(CellKey, Tally)], window: Window) -> Decisions {
-    let mut decisions = Decisions::default();
+/// Adds up the days of a window, the rest of the keys kept: many cells become few, which are then added up again and again.
+fn over_days(cells: &[(CellKey, Tally)], window: Window) -> Vec<(CellKey, Tally)> {
+    let mut sums: BTreeMap<CellKey, Tally> = BTreeMap::new();
     for (key, tally) in cells.iter().filter(|(key, _)| window.contains(key.day)) {
+        sums.entry(CellKey { day: window.first, ..*key }).or_default().add(tally);
+    }
+    sums.into_iter().collect()
+}
+
+fn decisions(cells: &[(CellKey, Tally)]) -> Decisions {
+    let mut decisions = Decisions::default();
+    for (key, tally) in cells {
         decisions.total += tally.decisions;
         match key.audience {
             Audience::Personalized => decisions.personalized += tally.decisions,
@@ -370,35 +386,40 @@ impl Sums<'_> {
     }
 }
 
+fn group(key: String, tally: &Tally, scope: Scope<'_>) -> Group {
+    Group { key, figures: FigureKey::OF_DECISIONS.iter().map(|key| figure(*key, tally, scope)).collect() }
+}
+
+fn by_week(sums: Sums<'_>) -> Breakdown {
+    let groups = weeks(sums.window)
+        .into_iter()
+        .map(|week| {
+            let tally = Sums { window: week, ..sums }.of(|_| true);
+            group(week_name(week.first), &tally, Scope::Part)
+        })
+        .filter(|group| group.figures.iter().any(|figure| figure.n > 0))
+        .collect();
+    Breakdown { by: By::Week, groups }
+}
+
 fn breakdown(sums: Sums<'_>, by: By) -> Breakdown {
-    let group = |key: String, tally: Tally, scope: Scope<'_>| Group {
-        key,
-        figures: FigureKey::OF_DECISIONS.iter().map(|key| figure(*key, &tally, scope)).collect(),
-    };
     let groups = match by {
         By::Archetype => Archetype::ALL
             .iter()
             .map(|archetype| {
                 let tally = sums.of(|key| key.archetype == *archetype);
-                group(archetype.to_string(), tally, Scope::Archetype(*archetype))
+                group(archetype.to_string(), &tally, Scope::Archetype(*archetype))
             })
             .collect(),
         By::Urgency => UrgencyLevel::ALL
             .iter()
-            .map(|urgency| group(urgency.to_string(), sums.of(|key| key.urgency == *urgency), Scope::Part))
+            .map(|urgency| group(urgency.to_string(), &sums.of(|key| key.urgency == *urgency), Scope::Part))
             .collect(),
         By::Type => TransactionType::ALL
             .iter()
-            .map(|kind| group(kind.to_string(), sums.of(|key| key.default == *kind), Scope::Part))
+            .map(|kind| group(kind.to_string(), &sums.of(|key| key.default == *kind), Scope::Part))
             .collect(),
-        By::Week => weeks(sums.window)
-            .into_iter()
-            .map(|week| {
-                let sums = Sums { window: week, ..sums };
-                group(week_name(week.first), sums.of(|_| true), Scope::Part)
-            })
-            .filter(|group| group.figures.iter().any(|figure| figure.n > 0))
-            .collect(),
+        By::Week => return by_week(sums),
     };
     Breakdown { by, groups }
 }
