@@ -50,7 +50,7 @@ statements! {
     SUM_RUNS [TIMESTAMPTZ, TIMESTAMPTZ] = "SELECT count(*), count(*) FILTER (WHERE status = 'completed'),
         count(*) FILTER (WHERE status = 'failed'),
         coalesce(sum(failed_count) FILTER (WHERE status = 'completed'), 0)::bigint,
-        (SELECT max(demo.started_at) FROM public.archetype_job_logs AS demo WHERE demo.job_type = 'demo_initial')
+        (SELECT max(demo.started_at) FROM public.archetype_job_logs AS demo WHERE demo.metadata ->> 'trigger' = 'demo')
       FROM public.archetype_job_logs WHERE started_at >= $1 AND started_at < $2";
 }
 

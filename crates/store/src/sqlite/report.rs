@@ -35,7 +35,7 @@ statements! {
     SUM_RUNS = "SELECT count(*), count(CASE WHEN status = 'completed' THEN 1 END),
         count(CASE WHEN status = 'failed' THEN 1 END),
         coalesce(sum(CASE WHEN status = 'completed' THEN failed_count END), 0),
-        (SELECT max(demo.started_at) FROM archetype_job_logs AS demo WHERE demo.job_type = 'demo_initial')
+        (SELECT max(demo.started_at) FROM archetype_job_logs AS demo WHERE demo.metadata ->> 'trigger' = 'demo')
       FROM archetype_job_logs WHERE started_at >= ?1 AND started_at < ?2";
 }
 
