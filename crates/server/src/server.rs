@@ -305,8 +305,15 @@ impl Server {
         }
         // A run under way stores the batch that it has, and leaves the rest to whoever comes next.
         stop_jobs.send_replace(true);
-        if let Err(error) = worker.await {
-            tracing::error!(%error, "job.worker_died");
+        let unfinished = worker.abort_handle();
+        match tokio::time::timeout(app.limits.shutdown, worker).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "job.worker_died"),
+            // Its lease is over soon, and whoever comes next goes on with the run.
+            Err(_late) => {
+                tracing::warn!("job.cut_off");
+                unfinished.abort();
+            }
         }
         // First the replay in the background, so that the last one is the only one.
         tasks.shutdown().await;

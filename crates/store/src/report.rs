@@ -1,7 +1,7 @@
 //! What decisions add up to, by day, archetype, urgency, default and audience: the rows that reports are made of.
 //!
-//! A [`Tally`] is a sum. A decision adds [`Tally::of_decision`] when it is made, and what comes of it later adds the
-//! difference of two [`Tally::of_outcome`]. Sums do not depend on the order in which they are made, so the stored cells
+//! A [`Tally`] is a sum. A decision adds `Tally::of_decision` when it is made, and what comes of it later adds the
+//! difference of two `Tally::of_outcome`. Sums do not depend on the order in which they are made, so the stored cells
 //! plus what has not been folded into them yet are the decisions, exactly, at any moment:
 //!
 //! - New decisions need no mark: one engine numbers them as they arrive, the other notes the ids of each commit.

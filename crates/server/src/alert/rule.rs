@@ -175,7 +175,7 @@ impl Rule {
             }
             Self::SpoolNotDraining => Limits { resolve: config.resolve, ..at_once(0.0, config.spool_window) },
             Self::SpoolFull | Self::DiskFull => Limits {
-                clear: config.full_percent - 5.0,
+                clear: (config.full_percent - 5.0).max(0.0),
                 pending: config.pending,
                 resolve: config.resolve,
                 ..at_once(config.full_percent, SignedDuration::ZERO)

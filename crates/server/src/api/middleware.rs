@@ -90,7 +90,10 @@ pub async fn around(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let status = response.status();
     let took = arrived.elapsed();
     note(route, &method, status, took);
-    if let Some(waits) = path::function(route) {
+    // A preflight is answered at once whatever the state of the service: it would hide what is slow and what fails.
+    if method != axum::http::Method::OPTIONS
+        && let Some(waits) = path::function(route)
+    {
         app.alerts.figures.count(status.is_server_error(), (!waits).then_some(took));
     }
     if let Some(function) = function {

@@ -175,12 +175,14 @@ async fn start(means: Means, config: &Config, settings: JobConfig, json: bool) -
                 return go_on(means, config, json).await;
             }
             output::note(format_args!("a run is under way already; watching {id}"));
-            watch_run(&means.store, id).await?;
+            if watch_run(&means.store, id, false).await? == RunStatus::Interrupted {
+                return go_on(means, config, json).await;
+            }
             id
         }
         Triggered::SeenTo => anyhow::bail!("the run did not begin"),
     };
-    told(&means.store, id, json).await
+    told_of_work(&means.store, id, json).await
 }
 
 /// Goes on with a run that nobody works on.
@@ -207,7 +209,7 @@ async fn go_on(means: Means, config: &Config, json: bool) -> anyhow::Result<Exit
     working.await?;
     asked.abort();
     bar.finish_and_clear();
-    told(&means.store, id, json).await
+    told_of_work(&means.store, id, json).await
 }
 
 /// Says how many users a run is for, where that is known beforehand: as many as have an archetype.
@@ -259,8 +261,15 @@ fn print_totals(totals: &RunTotals) -> anyhow::Result<()> {
 async fn told(store: &Store, id: Uuid, json: bool) -> anyhow::Result<ExitCode> {
     let run = store.run(id).await?.ok_or_else(|| anyhow::anyhow!("there is no run {id}"))?;
     print(&run, json)?;
-    let good = matches!(run.status, RunStatus::Completed | RunStatus::Running | RunStatus::Cancelled);
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let bad = matches!(run.status, RunStatus::Failed | RunStatus::Interrupted);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints a run that was to be completed; anything else is no success.
+async fn told_of_work(store: &Store, id: Uuid, json: bool) -> anyhow::Result<ExitCode> {
+    told(store, id, json).await?;
+    let completed = store.run(id).await?.is_some_and(|run| run.status == RunStatus::Completed);
+    Ok(if completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn status(store: &Store, id: Option<Uuid>, watch: bool, json: bool) -> anyhow::Result<ExitCode> {
@@ -275,7 +284,7 @@ async fn status(store: &Store, id: Option<Uuid>, watch: bool, json: bool) -> any
         },
     };
     if watch {
-        watch_run(store, id).await?;
+        watch_run(store, id, true).await?;
     }
     told(store, id, json).await
 }
@@ -289,14 +298,16 @@ async fn newest(store: &Store) -> anyhow::Result<Option<Uuid>> {
 }
 
 /// Shows a run's progress until it has ended.
-async fn watch_run(store: &Store, id: Uuid) -> anyhow::Result<()> {
+///
+/// With `also_interrupted` it waits until somebody goes on with a run that nobody works on, else it gives that status.
+async fn watch_run(store: &Store, id: Uuid, also_interrupted: bool) -> anyhow::Result<RunStatus> {
     let bar = counting();
     loop {
         let run = store.run(id).await?.ok_or_else(|| anyhow::anyhow!("there is no run {id}"))?;
         bar.set_position(u64::try_from(run.processed).unwrap_or_default());
-        if run.status.is_final() {
+        if run.status.is_final() || run.status == RunStatus::Interrupted && !also_interrupted {
             bar.finish_and_clear();
-            return Ok(());
+            return Ok(run.status);
         }
         bar.set_message(run.status.as_str());
         tokio::time::sleep(Duration::from_millis(250)).await;

@@ -315,10 +315,13 @@ impl Work {
             // The answer may have been lost after the commit: then the run says so.
             if let Ok(Some(run)) = self.means.store.run(self.lease.run_id).await
                 && let Some(totals) = job_result::totals(&run)
-                && totals.processed > batch.totals.processed
+                && totals != batch.totals
                 && let Some(cursor) = run.cursor.as_deref()
             {
-                let done = batch.items.iter().take_while(|(user, _)| user.as_str() <= cursor).count();
+                let done = match batch.again {
+                    true => batch.items.len(),
+                    false => batch.items.iter().take_while(|(user, _)| user.as_str() <= cursor).count(),
+                };
                 return Ok((done, totals));
             }
         }
@@ -415,9 +418,16 @@ impl Work {
         let completed = status == RunStatus::Completed;
         let mut end = RunEnd { status, error, result: None, computed_floor: None, now: self.now() };
         if completed {
-            let result = JobResult::of(&self.means.store, self.lease.run_id, self.means.drift_points).await?;
-            result.warn(self.lease.run_id);
-            end.result = Some(result.to_value());
+            let (store, id, points) = (&self.means.store, self.lease.run_id, self.means.drift_points);
+            match retried!(JobResult::of(store, id, points)) {
+                Ok(result) => {
+                    result.warn(id);
+                    end.result = Some(result.to_value());
+                }
+                Err(error) if error.is_unavailable() => return Err(error),
+                // The users are done all the same.
+                Err(error) => tracing::error!(job.id = %id, %error, "job.result_unknown"),
+            }
             // Those who failed keep what they had, however old it is.
             if self.totals.failed == 0 {
                 let floor = if self.config.only_stale_users { self.old() } else { self.started_at };
@@ -425,8 +435,14 @@ impl Work {
             }
         }
         let ended = retried!(self.means.store.end_run(self.lease, end.clone()))?;
-        if ended && let Some(run) = self.means.store.run(self.lease.run_id).await? {
-            job_result::publish(&run);
+        match self.means.store.run(self.lease.run_id).await {
+            // Where the answer to the first try was lost, the next one finds the term over, and the run as it was to be.
+            Ok(Some(run)) if run.status == status => {
+                job_result::publish(&run);
+                return Ok(true);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(job.id = %self.lease.run_id, %error, "job.end_not_read"),
         }
         Ok(ended)
     }

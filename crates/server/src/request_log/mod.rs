@@ -6,7 +6,7 @@
 //! batches. While the database cannot take them they wait for a bounded time, and are dropped and counted then. So the
 //! log may have gaps, of which `nudge_request_log_dropped_total` tells, but no request ever waits for it or fails by it.
 //!
-//! Where next: [`writer`] for the way to the database and for what is deleted there, [`user`] for what is kept of users.
+//! Where next: `writer` for the way to the database and for what is deleted there, [`user`] for what is kept of users.
 
 pub mod buffer;
 pub mod user;

@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, Method, StatusCode};
 use opentelemetry::metrics::{Histogram, Meter, MeterProvider as _};
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _, TracerProvider as _};
+use opentelemetry::trace::{
+    Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, Tracer as _,
+    TracerProvider as _,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{Bytes, HeaderExtractor, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
@@ -101,6 +104,7 @@ impl Otlp {
             true => traces.propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers)),
             false => Context::new(),
         };
+        let parent = without_state(&parent);
         let method = known_method(method);
         let span = traces
             .tracer
@@ -155,6 +159,22 @@ impl Otlp {
             tracing::debug!(%error, "otlp.metrics_not_flushed");
         }
     }
+}
+
+/// Keeps of a caller's context what joins traces. Its `tracestate` is the caller's own text, and may be about a person.
+fn without_state(parent: &Context) -> Context {
+    let span = parent.span().span_context().clone();
+    if !span.is_valid() {
+        return Context::new();
+    }
+    let bare = SpanContext::new(
+        span.trace_id(),
+        span.span_id(),
+        span.trace_flags(),
+        span.is_remote(),
+        TraceState::default(),
+    );
+    Context::new().with_remote_span_context(bare)
 }
 
 /// Names a method as OpenTelemetry does: one of a fixed set.

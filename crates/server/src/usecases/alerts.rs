@@ -4,7 +4,7 @@
 //! memory while the database is away, which may well be what is wrong. What is about the service is evaluated by
 //! whichever replica comes first; they agree by the row's revision, so that one of them tells and the others do not. A
 //! notice that one of them has begun to send and not finished is taken over by another after a minute, so it may come
-//! twice then, and never not at all. Where next: [`evaluate`] is the evaluation.
+//! twice then, and never not at all. Where next: `evaluate` is the evaluation.
 
 mod evaluate;
 mod held;

@@ -72,7 +72,8 @@ statements! {
           round(extract(epoch FROM greatest($5, started_at) - started_at) * 1000)::bigint END
       WHERE id = $1";
     /// What a run's failures are kept for ends with the next run.
-    FORGET_FAILURES [UUID] = "DELETE FROM nudge.job_failures WHERE run_id <> $1";
+    FORGET_FAILURES [UUID] = "DELETE FROM nudge.job_failures WHERE ctid = ANY (ARRAY(
+        SELECT f.ctid FROM nudge.job_failures AS f WHERE f.run_id <> $1 LIMIT 5000))";
     SELECT_FAILURES [UUID, INT8, INT8] = "SELECT user_id, attempts::bigint, reason FROM nudge.job_failures
       WHERE run_id = $1 AND attempts < $2 ORDER BY user_id LIMIT $3";
     SELECT_STATUS [UUID] = "SELECT status FROM public.archetype_job_logs WHERE id = $1";
@@ -96,7 +97,9 @@ statements! {
     /// nothing themselves: their clients are frozen.
     END_HOLDERS [TEXT, INT8] = "SELECT count(pg_terminate_backend(b.pid)) FROM (
         SELECT DISTINCT k.pid FROM pg_catalog.pg_locks AS k
-        WHERE k.locktype = 'relation' AND k.relation = 'nudge.job_leases'::regclass AND k.mode = 'RowExclusiveLock'
+        WHERE k.locktype = 'relation'
+          AND k.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
+          AND k.relation = 'nudge.job_leases'::regclass AND k.mode = 'RowExclusiveLock'
           AND k.granted AND k.pid <> pg_backend_pid()
           AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS w WHERE w.pid = k.pid AND NOT w.granted)
       ) AS b
@@ -169,10 +172,13 @@ pub(super) async fn start(transaction: &Transaction<'_>, new: &NewRun) -> Result
     let rows = transaction.query(LEASES, &LOCK_LEASE, &[&JOB, &furthest_ms()]).await?;
     let row = rows.first().ok_or_else(no_lease)?;
     let running: Option<Uuid> = get(row, 0, LEASES)?;
-    let seen_to = match new.cause {
-        RunCause::Asked => false,
-        RunCause::Due(at) => transaction.execute(LEASES, &SEE_TO_SCHEDULE, &[&JOB, &At(at)]).await? == 0,
-        RunCause::Requested(id) => {
+    let seen_to = match (new.cause, running) {
+        // A time that comes while a run is under way is seen to once that has ended.
+        (RunCause::Asked, _) | (RunCause::Due(_), Some(_)) => false,
+        (RunCause::Due(at), None) => {
+            transaction.execute(LEASES, &SEE_TO_SCHEDULE, &[&JOB, &At(at)]).await? == 0
+        }
+        (RunCause::Requested(id), _) => {
             let run_id = running.unwrap_or(new.id);
             transaction.execute("job_requests", &TAKE_REQUEST, &[&id, &run_id]).await? == 0
         }

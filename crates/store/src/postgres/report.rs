@@ -16,7 +16,11 @@ statements! {
     TRY_LOCK [] = "SELECT pg_catalog.pg_try_advisory_xact_lock(1853187175, 50)";
     /// The notes have no key; their places hold still, as nobody updates them and one transaction at a time folds.
     TAKE_ARRIVALS [INT8] = "DELETE FROM nudge.report_arrivals
-      WHERE ctid = ANY (ARRAY(SELECT a.ctid FROM nudge.report_arrivals AS a LIMIT $1)) RETURNING ids";
+      WHERE ctid = ANY (ARRAY(
+        SELECT t.place FROM (
+          SELECT n.place, n.size, sum(n.size) OVER (ROWS UNBOUNDED PRECEDING) AS total
+          FROM (SELECT a.ctid AS place, cardinality(a.ids) AS size FROM nudge.report_arrivals AS a LIMIT $1) AS n
+        ) AS t WHERE t.total - t.size < $1)) RETURNING ids";
     TAKE_CHANGES [INT8] = "DELETE FROM nudge.report_changes
       WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM nudge.report_changes AS c LIMIT $1))
       RETURNING recommendation_id, before::text, after::text";
@@ -63,8 +67,6 @@ const RUNS: &str = "archetype_job_logs";
 
 /// Decisions that are looked up in one statement.
 const LOOKED_UP: usize = 5_000;
-/// Most decisions of one commit's note, for a limit in decisions as one in notes.
-const IDS_OF_A_NOTE: usize = 256;
 
 /// Adds new decisions to cells; gives their number.
 async fn add_arrivals(
@@ -169,11 +171,11 @@ pub(super) async fn fold(transaction: &Transaction<'_>, at_most: usize) -> Resul
         return Ok(Folded { more: true, ..Folded::default() });
     }
     let limit = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    let (most_notes, most_changes) = (at_most.div_ceil(IDS_OF_A_NOTE).max(1), at_most.max(1));
+    let most = at_most.max(1);
     let mut cells = Cells::default();
-    let arrivals = transaction.query(ARRIVALS, &TAKE_ARRIVALS, &[&limit(most_notes)]).await?;
+    let arrivals = transaction.query(ARRIVALS, &TAKE_ARRIVALS, &[&limit(most)]).await?;
     let decisions = add_arrivals(transaction, &arrivals, &mut cells).await?;
-    let changes = transaction.query(CHANGES, &TAKE_CHANGES, &[&limit(most_changes)]).await?;
+    let changes = transaction.query(CHANGES, &TAKE_CHANGES, &[&limit(most)]).await?;
     add_changes(transaction, &changes, &mut cells).await?;
     let added = Columns::of(cells.keys());
     let stored = transaction
@@ -195,7 +197,7 @@ pub(super) async fn fold(transaction: &Transaction<'_>, at_most: usize) -> Resul
             &[&sums.day, &sums.archetype, &sums.urgency, &sums.default, &sums.audience, &texts];
         transaction.execute(CELLS, &UPSERT_CELLS, values).await?;
     }
-    let more = arrivals.len() == most_notes || changes.len() == most_changes;
+    let more = decisions >= most || changes.len() == most;
     Ok(Folded { decisions, changes: changes.len(), more })
 }
 

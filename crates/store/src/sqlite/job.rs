@@ -49,7 +49,8 @@ statements! {
       WHERE id = ?1";
     SELECT_STARTED = "SELECT started_at FROM archetype_job_logs WHERE id = ?1";
     /// What a run's failures are kept for ends with the next run.
-    FORGET_FAILURES = "DELETE FROM nudge_job_failures WHERE run_id <> ?1";
+    FORGET_FAILURES = "DELETE FROM nudge_job_failures WHERE (run_id, user_id) IN (
+        SELECT run_id, user_id FROM nudge_job_failures WHERE run_id <> ?1 LIMIT 500)";
     SELECT_FAILURES = "SELECT user_id, attempts, reason FROM nudge_job_failures WHERE run_id = ?1 AND attempts < ?2
       ORDER BY user_id LIMIT ?3";
     SELECT_STATUS = "SELECT status FROM archetype_job_logs WHERE id = ?1";
@@ -134,13 +135,14 @@ pub(super) fn state(conn: &Connection) -> Result<JobState, StoreError> {
 
 /// Starts a run, unless one is not finished or somebody has seen to it before.
 pub(super) fn start(conn: &Connection, new: &NewRun) -> Result<RunStarted, StoreError> {
+    // A time that comes while a run is under way is seen to once that has ended.
+    if let Some(running) = state(conn)?.run_id {
+        return Ok(RunStarted::Running(running));
+    }
     if let RunCause::Due(at) = new.cause
         && execute(conn, SEE_TO_SCHEDULE, LEASES, params![JOB, time_text(at)])? == 0
     {
         return Ok(RunStarted::SeenTo);
-    }
-    if let Some(running) = state(conn)?.run_id {
-        return Ok(RunStarted::Running(running));
     }
     let now = fact::clock(conn)?;
     let term = take(conn, &new.holder, new.id, now)?;

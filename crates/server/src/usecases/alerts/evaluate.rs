@@ -183,6 +183,8 @@ impl Alerts {
             Err(error) => {
                 counter!("nudge_alert_failures_total").increment(1);
                 tracing::warn!(alert = rule.as_str(), %error, "alert.not_evaluated");
+                // Nothing is known of it: an alert that could not look must not go on saying that all is well.
+                self.turn(evaluation, rule, Some(Reading::Nothing), now).await;
             }
         }
     }

@@ -29,7 +29,7 @@ async fn fold(store: &Store) -> Duration {
         Ok(folded) if folded.more && folded.decisions + folded.changes > 0 => begun.elapsed() * SHARE,
         Ok(_) => IDLE,
         Err(error) => {
-            tracing::debug!(%error, "report.not_folded");
+            tracing::warn!(%error, "report.not_folded");
             AFTER_ERROR
         }
     }

@@ -1,8 +1,8 @@
 //! The dashboard: pages for admins, made on the server, whole without a script.
 //!
 //! Pages ask the same use cases as the API and act through them, so that what is done here is checked and audited as it
-//! is there. Who may see and do what is in [`guard`]; it is asked at every request. What a page is sent with (nothing of
-//! another site, nothing inline) is in [`page`]; [`live`] keeps the parts of a page that move up to date.
+//! is there. Who may see and do what is in `guard`; it is asked at every request. What a page is sent with (nothing of
+//! another site, nothing inline) is in `page`; `live` keeps the parts of a page that move up to date.
 
 mod alerts;
 mod archetypes;
