@@ -3,9 +3,10 @@
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use nudge::api::archetype::{OverrideBody, RecalculateBody, parse_expiry, parse_reason};
+use nudge::api::archetype::{OverrideBody, RecalculateBody, parse_expiry};
 use nudge::api::body;
 use nudge::api::ingest::parse_changes;
+use nudge::usecases::admin::parse_reason;
 use nudge::api::outcomes::parse_events;
 
 fuzz_target!(|data: &[u8]| {
