@@ -442,11 +442,11 @@ pub enum RunCancelled {
 }
 
 /// A user that could not be used, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunFailure {
     /// The user.
-    pub user_id: String,
+    pub user_id: UserId,
     /// How often it was tried.
     pub attempts: i64,
     /// Why it failed, the last time.

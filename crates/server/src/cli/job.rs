@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use indicatif::{HumanCount, ProgressBar};
 use jiff::Timestamp;
-use nudge_store::job::{Run, RunCancelled, RunCause, RunStatus, RunTotals, Scheduler};
+use nudge_store::job::{Run, RunCancelled, RunCause, RunStatus, RunTotals, Scheduler, TakenRun};
 use nudge_store::{Dsn, Store};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -145,28 +145,8 @@ async fn start(means: Means, config: &Config, settings: JobConfig, json: bool) -
             else {
                 anyhow::bail!("the run did not begin");
             };
-            let bar = counting();
-            let (stop, stopping) = watch::channel(false);
-            let told = bar.clone();
-            let work = Work::new(means.clone(), lease, config, started_at, stopping)
-                .on_progress(move |totals| told.set_position(totals.processed));
-            if let Some(expected) = expected(&means.store, settings).await? {
-                bar.set_length(expected);
-            }
-            let working = tokio::spawn(work.run());
-            let asked = tokio::spawn(async move {
-                asked_to_stop().await;
-                // The batch is stored first; who is not there any more need not be told.
-                stop.send_replace(true);
-            });
-            let left = working.await?;
-            asked.abort();
-            bar.finish_and_clear();
-            if left == Left::As(RunStatus::Interrupted) {
-                output::note(
-                    "the run is interrupted: a server goes on with it, or `nudge job run`; `nudge job cancel` ends it",
-                );
-            }
+            let expected = expected(&means.store, settings).await?;
+            work_here(|stop| Work::new(means.clone(), lease, config, started_at, stop), expected).await?;
             id
         }
         Triggered::Running(id) => {
@@ -193,23 +173,40 @@ async fn go_on(means: Means, config: &Config, json: bool) -> anyhow::Result<Exit
         );
     };
     output::note(format_args!("going on with the interrupted run {}", taken.lease.run_id));
-    let settings = JobConfig::from_value(&taken.config)?;
+    let TakenRun { lease, cursor, totals, config: settings, started_at } = taken;
+    let settings = JobConfig::from_value(&settings)?;
+    let work = |stop| Work::new(means.clone(), lease, settings, started_at, stop).from(cursor, totals);
+    work_here(work, None).await?;
+    told_of_work(&means.store, lease.run_id, json).await
+}
+
+/// Works on a run until it leaves this process, with its progress; Ctrl-C pauses it after the batch in hand.
+async fn work_here(
+    work: impl FnOnce(watch::Receiver<bool>) -> Work,
+    expected: Option<u64>,
+) -> anyhow::Result<()> {
     let bar = counting();
+    if let Some(expected) = expected {
+        bar.set_length(expected);
+    }
     let (stop, stopping) = watch::channel(false);
-    let told_bar = bar.clone();
-    let id = taken.lease.run_id;
-    let work = Work::new(means.clone(), taken.lease, settings, taken.started_at, stopping)
-        .from(taken.cursor, taken.totals)
-        .on_progress(move |totals| told_bar.set_position(totals.processed));
+    let told = bar.clone();
+    let work = work(stopping).on_progress(move |totals| told.set_position(totals.processed));
     let working = tokio::spawn(work.run());
     let asked = tokio::spawn(async move {
         asked_to_stop().await;
+        // Who is not there any more need not be told.
         stop.send_replace(true);
     });
-    working.await?;
+    let left = working.await?;
     asked.abort();
     bar.finish_and_clear();
-    told_of_work(&means.store, id, json).await
+    if left == Left::As(RunStatus::Interrupted) {
+        output::note(
+            "the run is interrupted: a server goes on with it, or `nudge job run`; `nudge job cancel` ends it",
+        );
+    }
+    Ok(())
 }
 
 /// Says how many users a run is for, where that is known beforehand: as many as have an archetype.

@@ -356,8 +356,7 @@ impl Work {
                     paused = true;
                     self.pause(ATTEMPT_PAUSE * 2_u32.pow(attempt - 2)).await?;
                 }
-                let users: Vec<UserId> =
-                    failed.iter().filter_map(|failure| UserId::parse(&failure.user_id).ok()).collect();
+                let users: Vec<UserId> = failed.into_iter().map(|failure| failure.user_id).collect();
                 let (newest, now) = (self.means.policy.signal_requests, self.now());
                 let facts = facts(&store, &users, newest, now).await?;
                 let items = self.computed(users, facts).await?;

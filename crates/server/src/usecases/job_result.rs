@@ -33,24 +33,6 @@ pub struct Share {
     pub moved: bool,
 }
 
-/// A user that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// The user.
-    pub user_id: String,
-    /// How often it was tried.
-    pub attempts: i64,
-    /// Why it failed, the last time.
-    pub reason: String,
-}
-
-impl From<RunFailure> for Failure {
-    fn from(failure: RunFailure) -> Self {
-        Self { user_id: failure.user_id, attempts: failure.attempts, reason: failure.reason }
-    }
-}
-
 /// What came of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,7 +40,7 @@ pub struct JobResult {
     /// One entry an archetype.
     pub distribution: Vec<Share>,
     /// The first users that failed, by id.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<RunFailure>,
     /// Points by which a share may move without a warning.
     pub drift_points: f64,
 }
@@ -86,11 +68,7 @@ impl JobResult {
             counts.then(|| Self::in_run(before)).flatten()
         });
         let failures = store.run_failures(run, u32::MAX, TOLD_FAILURES).await?;
-        Ok(Self {
-            distribution: shares(&counts, before.as_ref(), drift_points),
-            failures: failures.into_iter().map(Failure::from).collect(),
-            drift_points,
-        })
+        Ok(Self { distribution: shares(&counts, before.as_ref(), drift_points), failures, drift_points })
     }
 
     /// Reads what came of a run, if it has come that far.

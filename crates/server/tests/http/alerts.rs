@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::support::receiver::Receiver;
-use crate::support::{As, Harness, OUTCOMES, facts};
+use crate::support::{As, Harness, OUTCOMES, RECOMMENDATIONS, facts};
 
 const SECRET: &str = "a secret of sixteen bytes";
 const RUNBOOK: &str = "https://wiki.example.com/OPERATIONS.md";
@@ -505,4 +505,15 @@ fn a_test_goes_through_every_channel_and_says_what_became_of_it() {
         "{results:?}"
     );
     assert_eq!(webhook.received().len(), 1);
+}
+
+#[test]
+fn preflights_are_no_answers_that_alerts_count() {
+    let server = Harness::with_home();
+    let counted = || server.app.alerts.figures.totals();
+    let before = counted();
+    assert_eq!(server.request(As::Nobody, "OPTIONS", RECOMMENDATIONS).send().status, 200);
+    assert_eq!(counted(), before);
+    server.usual();
+    assert_eq!(counted().requests, before.requests + 1);
 }

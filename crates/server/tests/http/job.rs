@@ -174,6 +174,23 @@ fn overrides_and_opt_outs_are_left_alone() {
 }
 
 #[test]
+fn a_share_that_moves_by_more_than_it_may_is_warned_of() {
+    let server = Harness::with(&[("NUDGE_JOB_DRIFT_POINTS", "10")]);
+    server.seed(home());
+    let warned = |run: &Value| {
+        let id = run["jobId"].as_str().unwrap();
+        crate::support::logs::lines()
+            .lines()
+            .any(|line| line.contains("job.distribution_moved") && line.contains("WARN") && line.contains(id))
+    };
+    assert!(!warned(&everybody(&server)), "there is nothing to compare with");
+    assert!(!warned(&everybody(&server)), "nothing has moved");
+    // Four people without a request make four average users more.
+    server.seed((0..4).map(|n| profile(&format!("new-{n}"), "member", false)));
+    assert!(warned(&everybody(&server)));
+}
+
+#[test]
 fn while_the_database_is_away_nothing_starts_and_nothing_changes() {
     let server = Harness::with_home();
     everybody(&server);

@@ -166,6 +166,7 @@ fn a_collector_gets_spans_of_requests_and_the_metrics() {
     let answer = server
         .request(As::User("alice"), "GET", &target)
         .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .header("tracestate", "app=ann.of.the.caller")
         .send();
     assert_eq!(answer.status, 200);
     let request_id = answer.header("x-request-id").unwrap().to_owned();
@@ -189,6 +190,7 @@ fn a_collector_gets_spans_of_requests_and_the_metrics() {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let child = spans.iter().find(|span| hex(&span.trace_id) == "0af7651916cd43dd8448eb211c80319c").unwrap();
     assert_eq!(hex(&child.parent_span_id), "b7ad6b7169203331");
+    assert_eq!(child.trace_state, "", "the caller's own words");
     assert_eq!(child.name, format!("GET {RECOMMENDATIONS}"));
     let keys: BTreeSet<_> = child.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
     let expected = ["http.request.method", "http.response.status_code", "http.route", "nudge.request.id"];

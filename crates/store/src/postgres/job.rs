@@ -317,7 +317,7 @@ pub(super) async fn failures(
     rows.iter()
         .map(|row| {
             Ok(RunFailure {
-                user_id: get(row, 0, FAILURES)?,
+                user_id: parsed(row, 0, FAILURES, UserId::parse)?,
                 attempts: get(row, 1, FAILURES)?,
                 reason: get(row, 2, FAILURES)?,
             })

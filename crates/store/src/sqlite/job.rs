@@ -262,7 +262,7 @@ pub(super) fn failures(
 ) -> Result<Vec<RunFailure>, StoreError> {
     let mut statement = conn.prepare_cached(SELECT_FAILURES).within(FAILURES)?;
     let rows = statement.query_map(params![run_id.to_string(), attempts, limit], |row| {
-        Ok(RunFailure { user_id: row.get(0)?, attempts: row.get(1)?, reason: row.get(2)? })
+        Ok(RunFailure { user_id: parsed(row, 0, UserId::parse)?, attempts: row.get(1)?, reason: row.get(2)? })
     });
     rows.and_then(Iterator::collect).within(FAILURES)
 }

@@ -319,7 +319,7 @@ impl World {
         }
         let (lease, totals) = (held.lease, held.totals.clone());
         let failed = self.f.store.run_failures(lease.run_id, ATTEMPTS, 100).await.unwrap();
-        let users: Vec<UserId> = failed.iter().map(|failure| user(&failure.user_id)).collect();
+        let users: Vec<UserId> = failed.into_iter().map(|failure| failure.user_id).collect();
         if users.is_empty() {
             return;
         }
@@ -452,7 +452,7 @@ impl World {
             let failures = self.f.store.run_failures(open.id, u32::MAX, 100).await.unwrap();
             let failures: BTreeMap<String, u32> = failures
                 .into_iter()
-                .map(|failure| (failure.user_id, u32::try_from(failure.attempts).unwrap()))
+                .map(|failure| (failure.user_id.to_string(), u32::try_from(failure.attempts).unwrap()))
                 .collect();
             assert_eq!(failures, open.failures);
         }

@@ -287,7 +287,7 @@ fn failures(result: &JobResult) -> Markup {
                     table {
                         thead { tr { th scope="col" { "User" } th.number scope="col" { "Tries" } th scope="col" { "Why" } } }
                         tbody { @for failure in &result.failures { tr {
-                            td { @match nudge_engine::UserId::parse(&failure.user_id) { Ok(user) => a.id href=(user_address(&user)) { (user.as_str()) }, Err(_) => (failure.user_id) } }
+                            td { a.id href=(user_address(&failure.user_id)) { (failure.user_id.as_str()) } }
                             td.number { (failure.attempts) }
                             td.said { (failure.reason) }
                         } } }
