@@ -221,6 +221,17 @@ async fn sums_are_those_of_the_rows_however_late_outcomes_come_and_whenever_they
     assert_eq!(from_sums(&f, "2026-03-02", "2026-03-03").await, some, "both days are included");
 }
 
+async fn a_fold_takes_as_many_decisions_as_it_is_told_however_few_a_commit_has(engine: Engine) {
+    let f = Fixture::new(engine).await;
+    for n in 0..12 {
+        f.store.record_decision(decision(n, Some("ann"), TransactionType::Buyout)).await.unwrap();
+    }
+    for (wanted, more) in [(5, true), (5, true), (2, false)] {
+        let folded = f.store.fold_report(5).await.unwrap();
+        assert_eq!((folded.decisions, folded.more), (wanted, more));
+    }
+}
+
 async fn folding_beside_writers_loses_nothing_and_counts_nothing_twice(engine: Engine) {
     let f = Fixture::new(engine).await;
     let mut draw = Draw(11);
@@ -365,6 +376,7 @@ async fn logs_of_requests_and_runs_are_added_up_by_day(engine: Engine) {
 
 on_both!(
     sums_are_those_of_the_rows_however_late_outcomes_come_and_whenever_they_are_folded,
+    a_fold_takes_as_many_decisions_as_it_is_told_however_few_a_commit_has,
     folding_beside_writers_loses_nothing_and_counts_nothing_twice,
     decisions_from_before_the_sums_are_counted_too,
     logs_of_requests_and_runs_are_added_up_by_day,
