@@ -17,6 +17,7 @@
 
 use std::time::{Duration, Instant};
 
+use nudge::usecases::report::keep::AT_ONCE;
 use nudge::usecases::report::{By, FigureKey, Of, Question, Window, report, trends};
 use nudge_store::{PostgresOptions, Store, StoreOptions};
 
@@ -153,6 +154,8 @@ async fn sqlite() {
     }
     conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(conn);
+    // Or the first fold waits until all of it is on disk.
+    std::fs::File::open(&path).unwrap().sync_all().unwrap();
     println!("sqlite: {} decisions made in {:.0?}", count(), begun.elapsed());
     let store = Store::open_existing(StoreOptions { path, ..StoreOptions::default() }).unwrap();
     measure("sqlite", &store).await;
@@ -207,7 +210,7 @@ async fn measure(engine: &str, store: &Store) {
     let (mut decisions, mut changes, mut longest) = (0, 0, Duration::ZERO);
     while decisions + LEFT < count() || changes + LEFT < count() * 6 / 7 {
         let one = Instant::now();
-        let folded = store.fold_report(1_000).await.unwrap();
+        let folded = store.fold_report(AT_ONCE).await.unwrap();
         longest = longest.max(one.elapsed());
         decisions += folded.decisions;
         changes += folded.changes;

@@ -102,9 +102,10 @@ struct Batch {
 impl Batch {
     fn of(rows: &[Arc<RequestRow>], instance: &str, now: Timestamp) -> std::io::Result<Self> {
         let events: Vec<Event<'_>> = rows.iter().map(|row| Event::of(row, instance)).collect();
+        // In one piece: the encoder clears a buffer of 32 kB at every write, however short.
+        let plain = serde_json::to_vec(&events)?;
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        serde_json::to_writer(&mut gzip, &events)?;
-        gzip.flush()?;
+        gzip.write_all(&plain)?;
         Ok(Self { id: new_id(now).to_string(), events: events.len(), body: gzip.finish()? })
     }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use nudge_store::Store;
 
-/// Decisions, and changes, that are folded in one transaction.
-const AT_ONCE: usize = 1_000;
+/// Decisions, and changes, that are folded in one transaction. Most of its time is the cells', of which a few decisions
+/// need as many as thousands do.
+pub const AT_ONCE: usize = 5_000;
 /// Pause when nothing is left.
 const IDLE: Duration = Duration::from_secs(2);
 /// Pause after a fold that left something, as a multiple of the time that it took.

@@ -5,7 +5,7 @@
 //! `statistics.rs` for the intervals, `docs/REPORT.md` for the reader's side of both.
 
 mod figure;
-mod keep;
+pub mod keep;
 mod statistics;
 mod text;
 
