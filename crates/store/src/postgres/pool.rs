@@ -255,6 +255,23 @@ impl Connection<'_> {
         Ok(result)
     }
 
+    /// As [`Connection::query`], and gives each row away as it comes.
+    pub(super) async fn each(
+        &self,
+        statement: &'static Statement,
+        values: Values<'_>,
+        mut take: impl FnMut(&Row),
+    ) -> Result<Result<(), Error>, StoreError> {
+        let session = self.session()?;
+        let mut result = self.in_time(session.each(statement, values, &mut take)).await?;
+        // That is found out before there are rows.
+        if result.as_ref().is_err_and(is_stale_statement) {
+            session.forget(statement);
+            result = self.in_time(session.each(statement, values, &mut take)).await?;
+        }
+        Ok(result)
+    }
+
     /// Waits for an answer, and not for ever.
     pub(super) async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let deadline = self.pool.deadline;

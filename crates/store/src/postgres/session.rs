@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::TryStreamExt as _;
 use tokio::sync::{Notify, OnceCell};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
@@ -58,6 +59,30 @@ impl Session {
                 self.client.query_typed(statement.sql, &typed).await
             }
         }
+    }
+
+    /// Runs a statement and gives each row away as it comes, so that they are never all here at once.
+    pub(super) async fn each(
+        &self,
+        statement: &'static Statement,
+        values: Values<'_>,
+        mut take: impl FnMut(&Row),
+    ) -> Result<(), Error> {
+        let rows = match &self.prepared {
+            Some(prepared) => {
+                let prepared = self.prepare(prepared, statement).await?;
+                self.client.query_raw(&prepared, values.iter().copied()).await?
+            }
+            None => {
+                let typed = values.iter().copied().zip(statement.types.iter().cloned());
+                self.client.query_typed_raw(statement.sql, typed).await?
+            }
+        };
+        let mut rows = std::pin::pin!(rows);
+        while let Some(row) = rows.try_next().await? {
+            take(&row);
+        }
+        Ok(())
     }
 
     /// Runs a statement that is made for one use: text, values and their types go out together, so that nothing has to

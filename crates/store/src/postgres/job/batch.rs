@@ -7,7 +7,7 @@ use nudge_engine::{Cents, Request, RequestStatus, Role, TransactionType, UserId}
 use tokio_postgres::Row;
 
 use super::super::archetype;
-use super::super::convert::{At, get, parsed, statements, time, time_opt};
+use super::super::convert::{At, Doing, get, parsed, statements, store_error, time, time_opt};
 use super::super::pool::{Connection, Pool, Transaction};
 use super::super::source::Sources;
 use super::{FAILURES, RUNS, limit, renew};
@@ -191,44 +191,69 @@ pub(in crate::postgres) async fn facts(
     let texts: Vec<&str> = users.iter().map(UserId::as_str).collect();
     let newest_each = i64::try_from(newest).unwrap_or(i64::MAX);
     let connection: Connection<'_> = pool.take().await?;
-    let rows = connection.query(&SELECT_FACTS, &[&texts, &newest_each]).await?;
-    let rows = match rows {
-        Ok(rows) => rows,
-        Err(error) => {
-            let error =
-                super::super::convert::store_error(&error, REQUESTS, super::super::convert::Doing::Reading);
-            if !error.is_unavailable() {
-                connection.give_back();
-            }
-            return Err(error);
-        }
-    };
-    connection.give_back();
     let mut people: Vec<Result<PersonState, String>> =
         users.iter().map(|_| Err("the read gave no row".to_owned())).collect();
-    let mut requests: Vec<Vec<Result<Request, StoreError>>> = users.iter().map(|_| Vec::new()).collect();
-    for row in &rows {
-        let n = usize::try_from(get::<i32>(row, 0, REQUESTS)? - 1).unwrap_or(usize::MAX);
-        let kind: i32 = get(row, 1, REQUESTS)?;
-        match (kind, people.get_mut(n), requests.get_mut(n)) {
-            (0, Some(person), _) => *person = state(row, now).map_err(StoreError::into_detail),
-            (1, _, Some(of)) => of.push(request(row, Role::Requester)),
-            (_, _, Some(of)) => of.push(request(row, Role::Receiver)),
-            (_, _, None) => {}
+    let mut requests: Vec<Result<Vec<Request>, String>> = users.iter().map(|_| Ok(Vec::new())).collect();
+    let mut unreadable = None;
+    let read = connection
+        .each(&SELECT_FACTS, &[&texts, &newest_each], |row| {
+            if let Err(error) = sort_in(row, now, &mut people, &mut requests) {
+                unreadable = Some(error);
+            }
+        })
+        .await?;
+    if let Err(error) = read {
+        let error = store_error(&error, REQUESTS, Doing::Reading);
+        if !error.is_unavailable() {
+            connection.give_back();
         }
+        return Err(error);
+    }
+    connection.give_back();
+    if let Some(error) = unreadable {
+        return Err(error);
     }
     for (person, of) in people.iter_mut().zip(requests) {
         let Ok(known) = person else { continue };
-        match of.into_iter().collect::<Result<Vec<_>, _>>() {
+        match of {
             Ok(mut of) => {
                 of.sort_unstable_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
                 of.truncate(newest);
                 known.requests = of;
             }
-            Err(error) => *person = Err(error.into_detail()),
+            Err(error) => *person = Err(error),
         }
     }
     Ok(people)
+}
+
+/// Puts what a row tells where its user is.
+fn sort_in(
+    row: &Row,
+    now: Timestamp,
+    people: &mut [Result<PersonState, String>],
+    requests: &mut [Result<Vec<Request>, String>],
+) -> Result<(), StoreError> {
+    let n = usize::try_from(get::<i32>(row, 0, REQUESTS)? - 1).unwrap_or(usize::MAX);
+    let kind: i32 = get(row, 1, REQUESTS)?;
+    let role = match (kind, people.get_mut(n)) {
+        (_, None) => return Ok(()),
+        (0, Some(person)) => {
+            *person = state(row, now).map_err(StoreError::into_detail);
+            return Ok(());
+        }
+        (1, _) => Role::Requester,
+        _ => Role::Receiver,
+    };
+    if let Some(of) = requests.get_mut(n)
+        && let Ok(known) = of
+    {
+        match request(row, role) {
+            Ok(request) => known.push(request),
+            Err(error) => *of = Err(error.into_detail()),
+        }
+    }
+    Ok(())
 }
 
 fn state(row: &Row, now: Timestamp) -> Result<PersonState, StoreError> {
