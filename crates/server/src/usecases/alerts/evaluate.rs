@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use metrics::{counter, gauge};
 use nudge_store::admin::{self, AdminError, Severity};
 use nudge_store::{AlertRow, AlertSilence, AlertState, StoreError};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::held::{Held, key_of};
@@ -47,8 +49,21 @@ pub(super) struct Evaluation {
     alertmanager: Posted,
 }
 
+/// A notice to be sent.
+struct Due {
+    held: Held,
+    notice: Notice,
+}
+
+/// What an Alertmanager is to hear.
+struct Posting {
+    alerts: Vec<Value>,
+    before: Posted,
+    firing: BTreeMap<(String, String), Held>,
+}
+
 /// What an Alertmanager has been told.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Posted {
     firing: BTreeMap<(String, String), Held>,
     at: Option<Timestamp>,
@@ -112,9 +127,32 @@ enum Written {
 
 impl Alerts {
     /// Evaluates every alert once, and tells whom it concerns. To be called every few seconds by one task a server.
+    ///
+    /// Whoever looks at the alerts meanwhile does not wait for a receiver that hangs.
     pub async fn evaluate(&self, observed: Observed, now: Timestamp) {
+        let (due, firing) = self.judge(observed, now).await;
+        let tell = |due: Due| async {
+            let left = self.tell(&due, now).await;
+            (due.held, left)
+        };
+        let (told, posted) =
+            tokio::join!(join_all(due.into_iter().map(tell)), self.tell_alertmanager(firing, now));
+        let mut evaluation = self.evaluation.lock().await;
+        for (mut held, left) in told {
+            self.note_delivery(&mut held, left, now).await;
+            evaluation.held.insert(key_of(&held.row), held);
+        }
+        if let Some(posted) = posted {
+            evaluation.alertmanager = posted;
+        }
+        counter!("nudge_alert_evaluations_total").increment(1);
+    }
+
+    /// Evaluates every alert once; gives what is to be sent, and what an Alertmanager is to hear.
+    async fn judge(&self, observed: Observed, now: Timestamp) -> (Vec<Due>, Option<Posting>) {
         let mut evaluation = self.evaluation.lock().await;
         let evaluation = &mut *evaluation;
+        let mut due = Vec::new();
         evaluation.window.note(now, observed.totals, observed.spool_depth);
         let stored = self.store.alerts().await;
         let away = stored.is_err();
@@ -129,19 +167,18 @@ impl Alerts {
         for rule in self.rules() {
             if rule.is_of_a_server() {
                 let reading = self.reading(rule, evaluation, &observed);
-                self.turn(evaluation, rule, Some(reading), now).await;
+                due.extend(self.turn(evaluation, rule, Some(reading), now).await);
             } else if !away {
-                self.turn_of_service(evaluation, rule, now).await;
+                due.extend(self.turn_of_service(evaluation, rule, now).await);
             }
         }
-        self.tell_alertmanager(evaluation, now).await;
         if !away {
             self.tidy(evaluation, now).await;
         }
         for held in evaluation.held.values() {
             publish(held);
         }
-        counter!("nudge_alert_evaluations_total").increment(1);
+        (due, self.posting_due(evaluation, now))
     }
 
     /// Gives the figure of an alert about this server.
@@ -161,21 +198,20 @@ impl Alerts {
     }
 
     /// Evaluates an alert about the service, if nobody has done so lately.
-    async fn turn_of_service(&self, evaluation: &mut Evaluation, rule: Rule, now: Timestamp) {
+    async fn turn_of_service(&self, evaluation: &mut Evaluation, rule: Rule, now: Timestamp) -> Option<Due> {
         let limits = rule.limits(&self.config);
         let key = (rule.as_str().to_owned(), String::new());
         let held = evaluation.held.entry(key.clone()).or_insert_with(|| Held::new(rule, "", &limits, now));
         let every = rule.every(&self.config);
         if held.row.revision > 0 && now.duration_since(held.row.evaluated_at) < every {
-            self.turn(evaluation, rule, None, now).await;
-            return;
+            return self.turn(evaluation, rule, None, now).await;
         }
         // Whoever writes first measures: some of it costs the database something.
         let mut claimed = held.clone();
         claimed.row.evaluated_at = now;
         match self.write(&mut claimed).await {
             Written::Done => *held = claimed,
-            Written::Lost | Written::Away => return,
+            Written::Lost | Written::Away => return None,
         }
         let created_at = held.row.created_at;
         match self.measure(rule, created_at, now).await {
@@ -184,7 +220,7 @@ impl Alerts {
                 counter!("nudge_alert_failures_total").increment(1);
                 tracing::warn!(alert = rule.as_str(), %error, "alert.not_evaluated");
                 // Nothing is known of it: an alert that could not look must not go on saying that all is well.
-                self.turn(evaluation, rule, Some(Reading::Nothing), now).await;
+                self.turn(evaluation, rule, Some(Reading::Nothing), now).await
             }
         }
     }
@@ -230,8 +266,14 @@ impl Alerts {
         }
     }
 
-    /// Takes a figure into account, writes what has changed, and tells if that is due. Without a figure only the latter.
-    async fn turn(&self, evaluation: &mut Evaluation, rule: Rule, reading: Option<Reading>, now: Timestamp) {
+    /// Takes a figure into account, writes what has changed, and says what is to be sent. Without a figure only the latter.
+    async fn turn(
+        &self,
+        evaluation: &mut Evaluation,
+        rule: Rule,
+        reading: Option<Reading>,
+        now: Timestamp,
+    ) -> Option<Due> {
         let limits = rule.limits(&self.config);
         let instance = if rule.is_of_a_server() { self.instance.as_str() } else { "" };
         let key = (rule.as_str().to_owned(), instance.to_owned());
@@ -260,17 +302,13 @@ impl Alerts {
             match self.write(&mut held).await {
                 Written::Done => {}
                 // What is stored is read at the next evaluation; whoever wrote it has told, too.
-                Written::Lost => return,
+                Written::Lost => return None,
                 Written::Away if rule.is_of_a_server() => {}
-                Written::Away => return,
+                Written::Away => return None,
             }
         }
-        evaluation.held.insert(key.clone(), held.clone());
-        if let Some(notice) = notice {
-            let left = self.tell(&held, notice, now).await;
-            self.note_delivery(&mut held, left, now).await;
-            evaluation.held.insert(key, held);
-        }
+        evaluation.held.insert(key, held.clone());
+        notice.map(|notice| Due { held, notice })
     }
 
     /// Says what is to be sent now, and notes that it is being sent.
@@ -300,11 +338,12 @@ impl Alerts {
     }
 
     /// Sends a notice on the channels that have not taken it yet, and gives those that still have not.
-    async fn tell(&self, held: &Held, notice: Notice, now: Timestamp) -> Vec<String> {
-        let left = held.memory.delivery.as_ref().map(|delivery| delivery.left.clone()).unwrap_or_default();
+    async fn tell(&self, due: &Due, now: Timestamp) -> Vec<String> {
+        let left =
+            due.held.memory.delivery.as_ref().map(|delivery| delivery.left.clone()).unwrap_or_default();
         let mut sending = JoinSet::new();
         for channel in self.channels.iter().filter(|channel| left.iter().any(|name| name == channel.name())) {
-            let (channel, outbound, notice) = (channel.clone(), self.outbound.clone(), notice.clone());
+            let (channel, outbound, notice) = (channel.clone(), self.outbound.clone(), due.notice.clone());
             sending.spawn(async move { (channel.name(), channel.send(&outbound, &notice, now).await) });
         }
         let mut failed = Vec::new();
@@ -364,20 +403,21 @@ impl Alerts {
         }
     }
 
-    /// Tells an Alertmanager what fires, at once when that is something else than before, and again every minute.
-    async fn tell_alertmanager(&self, evaluation: &mut Evaluation, now: Timestamp) {
-        let Some(alertmanager) = &self.alertmanager else { return };
+    /// Says what an Alertmanager is to hear: what fires, at once when that is something else than before, and again every
+    /// minute.
+    fn posting_due(&self, evaluation: &Evaluation, now: Timestamp) -> Option<Posting> {
+        self.alertmanager.as_ref()?;
         let firing: BTreeMap<_, _> = evaluation
             .held
             .iter()
             .filter(|(_, held)| held.row.state == AlertState::Firing && !evaluation.is_silenced(held, now))
             .map(|(key, held)| (key.clone(), held.clone()))
             .collect();
-        let posted = &mut evaluation.alertmanager;
+        let posted = &evaluation.alertmanager;
         let same = firing.keys().eq(posted.firing.keys());
         let fresh = posted.at.is_some_and(|at| now.duration_since(at) < REFRESH);
         if same && (firing.is_empty() || fresh) || posted.next_at.is_some_and(|at| now < at) {
-            return;
+            return None;
         }
         let over = posted.firing.iter().filter(|(key, _)| !firing.contains_key(*key));
         let told = firing.values().map(|held| (held, Tell::Firing));
@@ -387,12 +427,20 @@ impl Alerts {
             let notice = Notice::of(rule, &held.row, (tell, new_id(now)), &self.config.runbook, now);
             Some(notice.alertmanager(held.memory.fired_at.unwrap_or(held.row.since), now))
         });
-        let sent = alertmanager.send(&self.outbound, alerts.collect()).await;
+        Some(Posting { alerts: alerts.collect(), before: posted.clone(), firing })
+    }
+
+    /// Tells an Alertmanager; gives what it has been told then.
+    async fn tell_alertmanager(&self, posting: Option<Posting>, now: Timestamp) -> Option<Posted> {
+        let (Some(alertmanager), Some(posting)) = (&self.alertmanager, posting) else { return None };
+        let sent = alertmanager.send(&self.outbound, posting.alerts).await;
         note_sent("alertmanager", &sent);
-        match sent {
-            Sent::Taken => *posted = Posted { firing, at: Some(now), next_at: None },
-            Sent::Later(_) | Sent::Never(_) => posted.next_at = now.checked_add(FIRST_PAUSE).ok(),
-        }
+        Some(match sent {
+            Sent::Taken => Posted { firing: posting.firing, at: Some(now), next_at: None },
+            Sent::Later(_) | Sent::Never(_) => {
+                Posted { next_at: now.checked_add(FIRST_PAUSE).ok(), ..posting.before }
+            }
+        })
     }
 
     async fn tidy(&self, evaluation: &mut Evaluation, now: Timestamp) {
