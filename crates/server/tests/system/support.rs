@@ -255,6 +255,24 @@ impl Server {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Stops it, and waits until each of its threads has: they go on for a moment after the signal.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        eventually("every thread stops", || {
+            let mut threads = std::fs::read_dir(&tasks).unwrap();
+            // The state comes after the name, which is between brackets.
+            let is_stopped =
+                |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"));
+            threads
+                .all(|thread| {
+                    let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+                    stat.map_or(true, is_stopped)
+                })
+                .then_some(())
+        });
+    }
+
     /// Waits for its end.
     pub fn exit_code(&mut self) -> Option<i32> {
         eventually("the server's end", || self.child.try_wait().unwrap()).code()

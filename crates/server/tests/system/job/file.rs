@@ -123,7 +123,7 @@ fn a_process_that_was_frozen_past_its_lease_writes_nothing_more() {
     wait_for(&conn, 10);
     // Between two batches: inside one it would hold every writer, as any process does that has such a file locked.
     eventually("stopped between two batches", || {
-        frozen.signal(Signal::STOP);
+        frozen.freeze();
         conn.busy_timeout(Duration::from_millis(20)).unwrap();
         let free = conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok();
         conn.busy_timeout(crate::support::PATIENCE).unwrap();

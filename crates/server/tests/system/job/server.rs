@@ -86,7 +86,7 @@ fn five_replicas_asked_at_once_start_one_run_that_outlives_its_frozen_holder() {
     eventually("progress", || (processed(&site) > 5).then_some(()));
     let holder = site.texts("SELECT holder FROM nudge.job_leases").remove(0);
     let frozen = servers.iter().find(|server| holder.ends_with(&format!(" {}", server.pid()))).unwrap();
-    frozen.signal(Signal::STOP);
+    frozen.freeze();
     let stopped = Instant::now();
     let term = site.number("SELECT term FROM nudge.job_leases");
     eventually("another goes on", || (site.number("SELECT term FROM nudge.job_leases") > term).then_some(()));
