@@ -11,7 +11,7 @@ use nudge_engine::{Archetype, Request, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::record::{ArchetypeSaved, ComputedArchetype, FactsVersion};
+use crate::record::{Actor, ArchetypeSaved, ComputedArchetype, FactsVersion};
 
 /// The kind of job, as in `archetype_job_logs.job_type`.
 pub const ARCHETYPE_RECALCULATION: &str = "archetype_recalculation";
@@ -64,8 +64,22 @@ pub struct NewRun {
     pub config: serde_json::Value,
     /// Who or what asked, kept under `trigger`.
     pub trigger: String,
+    /// Whoever asked, for the audit log; nobody, where a schedule or a row of `job_requests` did.
+    pub actor: Option<Actor>,
     /// The time of the start, by the service's clock.
     pub now: Timestamp,
+}
+
+impl NewRun {
+    /// What the audit log keeps of the start.
+    pub(crate) fn audited(&self) -> serde_json::Value {
+        serde_json::json!({ "jobId": self.id, "config": self.config })
+    }
+}
+
+/// What the audit log keeps of a run that was cancelled.
+pub(crate) fn audited_cancel(run_id: Uuid) -> serde_json::Value {
+    serde_json::json!({ "jobId": run_id })
 }
 
 /// What became of the wish to start a run.

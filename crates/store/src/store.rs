@@ -546,8 +546,13 @@ impl Store {
     ///
     /// # Errors
     /// As described at [`Store`].
-    pub async fn cancel_run(&self, id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
-        on_backend!(self, store => store.cancel_run(id, now).await)
+    pub async fn cancel_run(
+        &self,
+        id: Uuid,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<RunCancelled, StoreError> {
+        on_backend!(self, store => store.cancel_run(id, actor, now).await)
     }
 
     /// Notes a time of the schedule as seen to, without a run.

@@ -21,7 +21,7 @@ use super::body;
 use super::error::ApiError;
 use super::query::Query;
 use super::respond;
-use crate::usecases::job::{BadJobConfig, JobConfig, Triggered, duration_text};
+use crate::usecases::job::{BadJobConfig, By, JobConfig, Triggered, duration_text};
 
 /// How long an answer waits for the run's end: without `wait` (callers in a database give up after two seconds), and with it.
 const WAIT: Duration = Duration::from_millis(1_500);
@@ -115,7 +115,7 @@ pub async fn start_job(State(app): State<Arc<App>>, parts: Parts, sent: Body) ->
     let actor = app.admin(&caller, &Origin::of(&parts)).await?;
     let bytes = body::read_optional(&app, &caller, &parts, sent, body::MAX_JSON).await?;
     let JobBody { config, wait } = parse_job(&bytes)?;
-    let id = match app.jobs.trigger(config, RunCause::Asked, &actor.id).await? {
+    let id = match app.jobs.trigger(config, RunCause::Asked, By::Person(&actor)).await? {
         Triggered::Started(id) | Triggered::Running(id) => id,
         Triggered::SeenTo => return Err(ApiError::Internal { detail: "a wish was seen to".to_owned() }),
     };
@@ -165,9 +165,9 @@ pub async fn get_job(State(app): State<Arc<App>>, parts: Parts) -> Result<Respon
 )]
 pub async fn cancel_job(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, ApiError> {
     let caller = app.caller(&parts).await?;
-    app.admin(&caller, &Origin::of(&parts)).await?;
+    let actor = app.admin(&caller, &Origin::of(&parts)).await?;
     let id = parse_id(&parts)?;
-    match app.jobs.cancel(id).await? {
+    match app.jobs.cancel(id, &actor).await? {
         RunCancelled::Cancelled => {}
         RunCancelled::Ended(status) => return Err(ApiError::JobEnded { status: status.as_str() }),
         RunCancelled::Unknown => return Err(ApiError::NoSuchJob),

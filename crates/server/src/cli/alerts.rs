@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use jiff::{SignedDuration, Timestamp};
-use nudge_store::{Actor, AlertSilence, AlertTransition, Store};
+use nudge_store::{AlertSilence, AlertTransition, Store};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::outbound::{Bounds, Outbound};
 use crate::usecases::alerts::{Alerts, Shown, SilenceWanted};
 
-use super::{clock, open_existing, output};
+use super::{clock, open_existing, operator, output};
 
 /// Show, silence and try out the alerts
 #[derive(Debug, clap::Args)]
@@ -124,17 +124,6 @@ async fn work(args: Args, alerts: &Alerts) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Test => test(&alerts.test(now).await, args.json),
-    }
-}
-
-/// Who acts on the command line.
-fn operator() -> Actor {
-    let name = std::env::var("USER").unwrap_or_default();
-    Actor {
-        id: "cli".to_owned(),
-        role: "operator".to_owned(),
-        ip_address: None,
-        user_agent: Some(format!("nudge cli {name}").trim().to_owned()),
     }
 }
 

@@ -3,7 +3,6 @@
 use clap::Subcommand;
 use jiff::Timestamp;
 use nudge_engine::{Archetype, UserId};
-use nudge_store::Actor;
 use serde_json::json;
 
 use crate::api::archetype::{parse_expiry, signals_body};
@@ -11,7 +10,7 @@ use crate::config::Config;
 use crate::usecases::admin::{message, parse_reason};
 use crate::usecases::archetype::{Archetypes, Done, Shown, Verb};
 
-use super::{archetypes, clock, open_existing, output};
+use super::{archetypes, clock, open_existing, operator, output};
 
 /// Show, recalculate, override or reset a user's archetype
 #[derive(Debug, clap::Args)]
@@ -79,14 +78,7 @@ async fn work(
     now: Timestamp,
 ) -> anyhow::Result<(Option<String>, Shown)> {
     let Some(verb) = verb else { return Ok((None, archetypes.show(user, now).await?)) };
-    let name = std::env::var("USER").unwrap_or_default();
-    let actor = Actor {
-        id: "cli".to_owned(),
-        role: "operator".to_owned(),
-        ip_address: None,
-        user_agent: Some(format!("nudge cli {}", name).trim().to_owned()),
-    };
-    let done = archetypes.change(user, &verb, &actor, now).await?;
+    let done = archetypes.change(user, &verb, &operator(), now).await?;
     let said = message(&verb, &done);
     match done {
         Done::Changed(shown) | Done::OverrideKept(shown) | Done::NothingToReset(shown) => {

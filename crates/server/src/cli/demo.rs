@@ -19,7 +19,7 @@ use crate::config::{Config, Database};
 use crate::jobs::run::{Left, Means, Work};
 use crate::server::{DataDirLock, Server, asked_to_stop, open_store};
 use crate::telemetry;
-use crate::usecases::job::{Begun, JobConfig, Jobs};
+use crate::usecases::job::{Begun, By, JobConfig, Jobs};
 use crate::usecases::seed;
 
 /// Days ahead that have nights.
@@ -211,7 +211,7 @@ async fn compute_archetypes(store: &Store, config: &Config) -> anyhow::Result<()
     let jobs = Jobs::new(store.clone(), clock.clone(), config.holder());
     let mut begun = jobs.take_begun().context("somebody else works on runs")?;
     let settings = JobConfig { batch_size: 1_000, only_stale_users: false, ..JobConfig::default() };
-    jobs.trigger(settings, RunCause::Asked, "demo").await?;
+    jobs.trigger(settings, RunCause::Asked, By::Machine("demo")).await?;
     let Begun { lease, config: settings, started_at } = begun.try_recv().context("the job did not begin")?;
     let means = Means {
         store: store.clone(),

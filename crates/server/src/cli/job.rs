@@ -17,7 +17,7 @@ use crate::config::{Config, Database};
 use crate::jobs::run::{Left, Means, Work};
 use crate::jobs::schedule::Schedule;
 use crate::server::asked_to_stop;
-use crate::usecases::job::{Begun, JobConfig, Jobs, Triggered};
+use crate::usecases::job::{Begun, By, JobConfig, Jobs, Triggered};
 use crate::usecases::job_result::{self, JobResult};
 
 use super::{clock, open_existing, output};
@@ -139,7 +139,7 @@ fn means(config: &Config, store: &Store) -> Means {
 async fn start(means: Means, config: &Config, settings: JobConfig, json: bool) -> anyhow::Result<ExitCode> {
     let jobs = Jobs::new(means.store.clone(), means.clock.clone(), config.holder());
     let mut begun = jobs.take_begun();
-    let id = match jobs.trigger(settings, RunCause::Asked, "cli").await? {
+    let id = match jobs.trigger(settings, RunCause::Asked, By::Person(&super::operator())).await? {
         Triggered::Started(id) => {
             let Some(Begun { lease, config, started_at }) = begun.as_mut().and_then(|b| b.try_recv().ok())
             else {
@@ -323,7 +323,7 @@ async fn cancel(store: &Store, config: &Config, id: Option<Uuid>, json: bool) ->
         },
     };
     let jobs = Jobs::new(store.clone(), clock(), config.holder());
-    match jobs.cancel(id).await? {
+    match jobs.cancel(id, &super::operator()).await? {
         RunCancelled::Cancelled => told(store, id, json).await,
         RunCancelled::Ended(status) => anyhow::bail!("the run {id} has ended: it is {}", status.as_str()),
         RunCancelled::Unknown => anyhow::bail!("there is no run {id}; `nudge job history` lists them"),

@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Subcommand;
 use nudge_engine::UserId;
-use nudge_store::Actor;
 use serde_json::json;
 
 use crate::config::{Config, Keys};
@@ -18,7 +17,7 @@ use crate::outbound::{Advice, Bounds, Outbound};
 use crate::request_log::user::Users;
 use crate::usecases::drain::{self, NewDrain};
 
-use super::{clock, open_existing, output};
+use super::{clock, open_existing, operator, output};
 
 /// Largest file of a secret or of headers.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -220,16 +219,6 @@ fn described(spec: &Spec) -> serde_json::Value {
 
 fn outbound(config: &Config) -> Outbound {
     Outbound::new(config.outbound.clone(), Bounds::default(), clock())
-}
-
-fn operator() -> Actor {
-    let name = std::env::var("USER").unwrap_or_default();
-    Actor {
-        id: "cli".to_owned(),
-        role: "operator".to_owned(),
-        ip_address: None,
-        user_agent: Some(format!("nudge cli {name}").trim().to_owned()),
-    }
 }
 
 /// Reads a file, or standard input for `-`. Secrets are no arguments: others can read a command line.

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use nudge_store::{Dsn, PostgresOptions, Store, StoreOptions};
+use nudge_store::{Actor, Dsn, PostgresOptions, Store, StoreOptions};
 
 pub use recommend::what_if;
 
@@ -176,6 +176,17 @@ fn archetypes(config: &Config, store: &Store) -> crate::usecases::archetype::Arc
     let people =
         crate::usecases::people::People::new(store.clone(), Arc::clone(&policy), config.cache_ttl, 1_000);
     crate::usecases::archetype::Archetypes { store: store.clone(), people: Arc::new(people), policy }
+}
+
+/// Who acts on the command line, for the audit log.
+fn operator() -> Actor {
+    let name = std::env::var("USER").unwrap_or_default();
+    Actor {
+        id: "cli".to_owned(),
+        role: "operator".to_owned(),
+        ip_address: None,
+        user_agent: Some(format!("nudge cli {name}").trim().to_owned()),
+    }
 }
 
 /// The clock of commands.

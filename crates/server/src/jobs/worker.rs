@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::run::{Left, Means, Work};
 use super::schedule::Schedule;
-use crate::usecases::job::{Begun, JobConfig, Jobs};
+use crate::usecases::job::{Begun, By, JobConfig, Jobs};
 use crate::usecases::job_result;
 
 /// Interval at which the lease and what waits is looked at.
@@ -111,7 +111,11 @@ impl Worker {
 
     async fn requested(&self, id: i64, config: &serde_json::Value) -> Result<(), StoreError> {
         match JobConfig::from_value(config) {
-            Ok(config) => self.jobs.trigger(config, RunCause::Requested(id), "job_requests").await.map(drop),
+            Ok(config) => self
+                .jobs
+                .trigger(config, RunCause::Requested(id), By::Machine("job_requests"))
+                .await
+                .map(drop),
             Err(error) => {
                 tracing::error!(job.request = id, %error, "job.request_refused");
                 self.means.store.refuse_job_request(id).await
@@ -137,7 +141,7 @@ impl Worker {
             Some(_) if state.scheduler == Scheduler::PgCron => self.means.store.see_to_schedule(due).await,
             Some(_) => {
                 let config = JobConfig { batch_size: SCHEDULED_BATCH, ..JobConfig::default() };
-                self.jobs.trigger(config, RunCause::Due(due), "schedule").await.map(drop)
+                self.jobs.trigger(config, RunCause::Due(due), By::Machine("schedule")).await.map(drop)
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nudge_store::job::{NewRun, Run, RunCancelled, RunCause, RunLease, RunStarted, RunStatus};
-use nudge_store::{Store, StoreError};
+use nudge_store::{Actor, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -108,6 +108,15 @@ impl JobConfig {
     }
 }
 
+/// Who or what starts a run.
+#[derive(Debug, Clone, Copy)]
+pub enum By<'a> {
+    /// Somebody.
+    Person(&'a Actor),
+    /// Something of this name.
+    Machine(&'static str),
+}
+
 /// What became of the wish for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Triggered {
@@ -157,7 +166,7 @@ impl Jobs {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Starts a run, unless one is not finished.
+    /// Starts a run, unless one is not finished. A person's start is audited.
     ///
     /// # Errors
     /// When the database cannot be written; nothing has begun.
@@ -165,8 +174,12 @@ impl Jobs {
         &self,
         config: JobConfig,
         cause: RunCause,
-        by: &str,
+        by: By<'_>,
     ) -> Result<Triggered, StoreError> {
+        let (by, actor) = match by {
+            By::Person(actor) => (actor.id.as_str(), Some(actor.clone())),
+            By::Machine(name) => (name, None),
+        };
         let now = self.clock.now();
         let new = NewRun {
             id: new_id(now),
@@ -174,6 +187,7 @@ impl Jobs {
             cause,
             config: config.to_value(),
             trigger: by.to_owned(),
+            actor,
             now,
         };
         Ok(match self.store.start_run(new).await? {
@@ -235,12 +249,12 @@ impl Jobs {
         }
     }
 
-    /// Cancels a run, whoever works on it. Nothing more is written for it; what has been stays.
+    /// Cancels a run, whoever works on it; audited. Nothing more is written for it; what has been stays.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn cancel(&self, id: Uuid) -> Result<RunCancelled, StoreError> {
-        let cancelled = self.store.cancel_run(id, self.clock.now()).await?;
+    pub async fn cancel(&self, id: Uuid, actor: &Actor) -> Result<RunCancelled, StoreError> {
+        let cancelled = self.store.cancel_run(id, actor.clone(), self.clock.now()).await?;
         if cancelled == RunCancelled::Cancelled {
             tracing::info!(job.id = %id, "job.cancelled");
             metrics::counter!("nudge_job_runs_total", "status" => RunStatus::Cancelled.as_str()).increment(1);

@@ -108,6 +108,9 @@ fn only_admins_and_the_service_come_near_it() {
     let by = server.rows("SELECT metadata FROM archetype_job_logs ORDER BY id");
     let kept = by.iter().any(|row| row[0].as_ref().unwrap().contains("\"root\""));
     assert!(kept, "who asked is kept: {by:?}");
+    let audited = server.rows("SELECT action, admin_id FROM admin_audit_log ORDER BY id");
+    let started = |who: &str| vec![Some("start_job".to_owned()), Some(who.to_owned())];
+    assert_eq!(audited, [started("root"), started("service_role")]);
 }
 
 #[test]
@@ -270,4 +273,7 @@ fn the_answer_comes_within_two_seconds_also_when_the_run_takes_longer() {
     assert_eq!((&answer.json()["success"], &answer.json()["status"]), (&json!(true), &json!("running")));
     assert!(took >= Duration::from_millis(1_500) && took < Duration::from_secs(2), "{took:?}");
     assert_eq!(server.delete(As::Service, &format!("{JOB}?jobId={id}")).ok()["status"], "cancelled");
+    // A run that was under way was not started.
+    let audited = server.rows("SELECT action FROM admin_audit_log ORDER BY id");
+    assert_eq!(audited, [[Some("cancel_job".to_owned())]]);
 }

@@ -12,14 +12,16 @@ use nudge_engine::UserId;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::audit;
 use super::convert::{At, get, parsed, parsed_opt, statements, time, time_opt};
 use super::lanes::Lanes;
 use super::pool::Transaction;
 use crate::error::StoreError;
 use crate::job::{
     ARCHETYPE_RECALCULATION, FURTHEST_LEASE, JobState, LEASE, LENIENCE, NewRun, Run, RunCancelled, RunCause,
-    RunEnd, RunFailure, RunLease, RunStarted, RunStatus, Scheduler, TakenRun,
+    RunEnd, RunFailure, RunLease, RunStarted, RunStatus, Scheduler, TakenRun, audited_cancel,
 };
+use crate::record::Actor;
 
 statements! {
     /// A lease is over as well when it ends later than one that is renewed now: then the clock was set back since.
@@ -193,6 +195,9 @@ pub(super) async fn start(transaction: &Transaction<'_>, new: &NewRun) -> Result
     let metadata = serde_json::json!({ "trigger": new.trigger, "config": new.config, "totals": {} });
     transaction.execute(RUNS, &INSERT_RUN, &[&new.id, &JOB, &metadata.to_string(), &At(new.now)]).await?;
     transaction.execute(FAILURES, &FORGET_FAILURES, &[&new.id]).await?;
+    if let Some(actor) = &new.actor {
+        audit::append(transaction, actor, "start_job", None, &new.audited(), new.now).await?;
+    }
     Ok(RunStarted::Started(RunLease { run_id: new.id, term }))
 }
 
@@ -258,10 +263,11 @@ async fn write_end(transaction: &Transaction<'_>, run_id: Uuid, end: &RunEnd) ->
     transaction.execute(LEASES, &RELEASE, &[&JOB, &finished, &floor, &Some(At(end.now))]).await.map(drop)
 }
 
-/// Ends the term of a run that is not finished, whoever holds it.
+/// Ends the term of a run that is not finished, whoever holds it; audited.
 pub(super) async fn cancel(
     transaction: &Transaction<'_>,
     run_id: Uuid,
+    actor: &Actor,
     now: Timestamp,
 ) -> Result<RunCancelled, StoreError> {
     limit(transaction).await?;
@@ -276,6 +282,7 @@ pub(super) async fn cancel(
     }
     let end = RunEnd { status: RunStatus::Cancelled, error: None, result: None, computed_floor: None, now };
     write_end(transaction, run_id, &end).await?;
+    audit::append(transaction, actor, "cancel_job", None, &audited_cancel(run_id), now).await?;
     Ok(RunCancelled::Cancelled)
 }
 

@@ -517,10 +517,15 @@ impl PostgresStore {
         .await
     }
 
-    pub(crate) async fn cancel_run(&self, id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
+    pub(crate) async fn cancel_run(
+        &self,
+        id: Uuid,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<RunCancelled, StoreError> {
         let inner = Arc::clone(&self.inner);
         self.to_its_end(async move {
-            in_transaction!(inner.pool, transaction => job::cancel(&transaction, id, now).await)
+            in_transaction!(inner.pool, transaction => job::cancel(&transaction, id, &actor, now).await)
         })
         .await
     }

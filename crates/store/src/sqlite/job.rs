@@ -11,12 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::convert::{Within, parsed, parsed_opt, statements, time, time_opt, time_text};
-use super::fact;
+use super::{audit, fact};
 use crate::error::StoreError;
 use crate::job::{
     ARCHETYPE_RECALCULATION, FURTHEST_LEASE, JobState, LEASE, NewRun, Run, RunCancelled, RunCause, RunEnd,
-    RunFailure, RunLease, RunStarted, RunStatus, TakenRun,
+    RunFailure, RunLease, RunStarted, RunStatus, TakenRun, audited_cancel,
 };
+use crate::record::Actor;
 
 statements! {
     SELECT_STATE = "SELECT term, run_id, expires_at, scheduled_at, scheduler, computed_floor FROM nudge_job_leases
@@ -151,6 +152,9 @@ pub(super) fn start(conn: &Connection, new: &NewRun) -> Result<RunStarted, Store
     let row = params![id, JOB, metadata.to_string(), time_text(new.now), time_text(now)];
     execute(conn, INSERT_RUN, RUNS, row)?;
     execute(conn, FORGET_FAILURES, FAILURES, [&id])?;
+    if let Some(actor) = &new.actor {
+        audit::append(conn, actor, "start_job", None, &new.audited(), new.now)?;
+    }
     Ok(RunStarted::Started(RunLease { run_id: new.id, term }))
 }
 
@@ -228,8 +232,13 @@ fn write_end(conn: &Connection, run_id: Uuid, end: &RunEnd) -> Result<(), StoreE
     release(conn, finished, end.computed_floor, end.now)
 }
 
-/// Ends the term of a run that is not finished, whoever holds it.
-pub(super) fn cancel(conn: &Connection, run_id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
+/// Ends the term of a run that is not finished, whoever holds it; audited.
+pub(super) fn cancel(
+    conn: &Connection,
+    run_id: Uuid,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<RunCancelled, StoreError> {
     if state(conn)?.run_id != Some(run_id) {
         let mut statement = conn.prepare_cached(SELECT_STATUS).within(RUNS)?;
         let status = statement
@@ -240,6 +249,7 @@ pub(super) fn cancel(conn: &Connection, run_id: Uuid, now: Timestamp) -> Result<
     }
     let end = RunEnd { status: RunStatus::Cancelled, error: None, result: None, computed_floor: None, now };
     write_end(conn, run_id, &end)?;
+    audit::append(conn, actor, "cancel_job", None, &audited_cancel(run_id), now)?;
     Ok(RunCancelled::Cancelled)
 }
 

@@ -354,8 +354,13 @@ impl SqliteStore {
         self.inner.writer.call(move |conn| job::end(conn, lease, &end)).await
     }
 
-    pub(crate) async fn cancel_run(&self, id: Uuid, now: Timestamp) -> Result<RunCancelled, StoreError> {
-        self.inner.writer.call(move |conn| job::cancel(conn, id, now)).await
+    pub(crate) async fn cancel_run(
+        &self,
+        id: Uuid,
+        actor: Actor,
+        now: Timestamp,
+    ) -> Result<RunCancelled, StoreError> {
+        self.inner.writer.call(move |conn| job::cancel(conn, id, &actor, now)).await
     }
 
     pub(crate) async fn see_to_schedule(&self, at: Timestamp) -> Result<(), StoreError> {

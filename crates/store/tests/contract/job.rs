@@ -20,6 +20,7 @@ on_both!(
     a_holder_whose_term_is_over_writes_nothing,
     a_taken_over_run_goes_on_from_its_cursor,
     cancelling_a_run_ends_its_term,
+    what_people_do_with_runs_is_audited_and_nothing_else,
     what_comes_between_the_read_and_the_write_wins,
     a_user_whose_rows_cannot_be_read_fails_alone,
     a_time_of_the_schedule_is_seen_to_once,
@@ -37,6 +38,7 @@ fn new_run(n: u64) -> NewRun {
         cause: RunCause::Asked,
         config: json!({ "batchSize": 2 }),
         trigger: "test".to_owned(),
+        actor: None,
         now: at(NOW),
     }
 }
@@ -262,16 +264,34 @@ async fn cancelling_a_run_ends_its_term(engine: Engine) {
     f.facts([FactRow::DateChangeRequest(request(1, "ann", "bob"))]).await;
     let lease = started(&f.store, 1).await;
     let items = worked(&f.store, &["ann"], Archetype::BigSpender).await;
-    assert_eq!(f.store.cancel_run(id(9), at(NOW)).await.unwrap(), RunCancelled::Unknown);
-    assert_eq!(f.store.cancel_run(lease.run_id, at(NOW)).await.unwrap(), RunCancelled::Cancelled);
+    assert_eq!(f.store.cancel_run(id(9), admin(), at(NOW)).await.unwrap(), RunCancelled::Unknown);
+    assert_eq!(f.store.cancel_run(lease.run_id, admin(), at(NOW)).await.unwrap(), RunCancelled::Cancelled);
     let late = batch(items, RunTotals::default());
     assert_eq!(f.store.save_run_batch(lease, late).await.unwrap(), BatchSaved::LeaseLost);
     assert!(!f.store.end_run(lease, end_as(RunStatus::Completed)).await.unwrap());
     let run = f.store.run(lease.run_id).await.unwrap().unwrap();
     assert_eq!((run.status, run.completed_at), (RunStatus::Cancelled, Some(at(NOW))));
-    let again = f.store.cancel_run(lease.run_id, at(NOW)).await.unwrap();
+    let again = f.store.cancel_run(lease.run_id, admin(), at(NOW)).await.unwrap();
     assert_eq!(again, RunCancelled::Ended(RunStatus::Cancelled));
     assert_eq!(f.store.take_over_run("other").await.unwrap(), None);
+}
+
+async fn what_people_do_with_runs_is_audited_and_nothing_else(engine: Engine) {
+    let f = Fixture::new(engine).await;
+    let asked = |n| NewRun { actor: Some(admin()), ..new_run(n) };
+    f.store.start_run(asked(1)).await.unwrap();
+    assert_eq!(f.store.start_run(asked(2)).await.unwrap(), RunStarted::Running(id(1)));
+    assert_eq!(f.store.cancel_run(id(2), admin(), at(NOW)).await.unwrap(), RunCancelled::Unknown);
+    assert_eq!(f.store.cancel_run(id(1), admin(), at(NOW)).await.unwrap(), RunCancelled::Cancelled);
+    f.store.cancel_run(id(1), admin(), at(NOW)).await.unwrap();
+    let by_schedule = started(&f.store, 3).await;
+    assert!(f.store.end_run(by_schedule, end_as(RunStatus::Completed)).await.unwrap());
+    let entries = f.store.audit_entries(None, None, 9).await.unwrap();
+    let told: Vec<_> = entries.iter().map(|e| (e.action.as_str(), &e.admin_id[..], &e.metadata)).collect();
+    let cancelled = json!({ "jobId": id(1) });
+    let begun = json!({ "jobId": id(1), "config": { "batchSize": 2 } });
+    assert_eq!(told, [("cancel_job", "root", &cancelled), ("start_job", "root", &begun)]);
+    assert!(f.store.verify_audit(None).await.unwrap().broken.is_none());
 }
 
 async fn what_comes_between_the_read_and_the_write_wins(engine: Engine) {

@@ -174,7 +174,7 @@ impl World {
             Step::Cancel => {
                 let Some(open) = self.open.take() else { return };
                 self.term += 1;
-                let cancelled = self.f.store.cancel_run(open.id, at(NOW)).await.unwrap();
+                let cancelled = self.f.store.cancel_run(open.id, admin(), at(NOW)).await.unwrap();
                 assert_eq!(cancelled, RunCancelled::Cancelled);
                 self.told(&open, RunStatus::Cancelled).await;
             }
@@ -209,6 +209,7 @@ impl World {
             cause: RunCause::Asked,
             config: json!({}),
             trigger: "test".to_owned(),
+            actor: None,
             now: at(NOW),
         };
         let run_id = new.id;

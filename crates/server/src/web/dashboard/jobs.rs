@@ -19,7 +19,7 @@ use super::ui::{
 };
 use super::{live, path};
 use crate::api::App;
-use crate::usecases::job::{JobConfig, Triggered};
+use crate::usecases::job::{By, JobConfig, Triggered};
 use crate::usecases::job_result::{JobResult, totals};
 
 /// Runs that are listed.
@@ -306,7 +306,7 @@ pub async fn post_start(State(app): State<Arc<App>>, posted: Posted) -> Result<R
         _ => return Err(PageError::bad("Say whose archetypes are to be computed again.")),
     };
     let config = JobConfig { only_stale_users, ..JobConfig::default() };
-    let done = match app.jobs.trigger(config, RunCause::Asked, &posted.admin.actor.id).await? {
+    let done = match app.jobs.trigger(config, RunCause::Asked, By::Person(&posted.admin.actor)).await? {
         Triggered::Started(_) => "started",
         Triggered::Running(_) | Triggered::SeenTo => "running",
     };
@@ -317,7 +317,7 @@ pub async fn post_start(State(app): State<Arc<App>>, posted: Posted) -> Result<R
 pub async fn post_cancel(State(app): State<Arc<App>>, posted: Posted) -> Result<Response, PageError> {
     let id = posted.input.get("id").and_then(|id| Uuid::try_parse(id).ok());
     let id = id.ok_or_else(|| PageError::bad("The form names no run."))?;
-    let done = match app.jobs.cancel(id).await? {
+    let done = match app.jobs.cancel(id, &posted.admin.actor).await? {
         RunCancelled::Cancelled => "cancelled",
         RunCancelled::Ended(_) => "ended",
         RunCancelled::Unknown => return Err(PageError::missing("There is no run with this id.")),

@@ -21,6 +21,7 @@ fn run_elsewhere(server: &Harness) -> Uuid {
         cause: RunCause::Asked,
         config: json!({ "batchSize": 10 }),
         trigger: "<b>somebody</b>".into(),
+        actor: None,
         now: server.clock.now(),
     };
     let RunStarted::Started(lease) = server.block_on(server.app.store.start_run(new)).unwrap() else {
@@ -76,4 +77,6 @@ fn a_run_is_cancelled_and_no_second_one_started_beside_it() {
     assert_eq!(browser.get("/dashboard/jobs/nonsense").status, 404);
     let seen = server.get(As::Service, &format!("/functions/v1/archetype-recalculation-job?jobId={id}")).ok();
     assert_eq!(seen["status"], "cancelled");
+    let audited = server.rows("SELECT action, admin_id, actor_role FROM admin_audit_log ORDER BY id");
+    assert_eq!(audited, [["cancel_job", "root", "admin"].map(|text| Some(text.to_owned()))]);
 }
