@@ -9,21 +9,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::connection;
-use super::convert::statements;
+use super::convert::{Within as _, statements};
 use crate::options::StoreOptions;
 
 statements! {
     CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)";
     CHECKPOINT_ALL = "PRAGMA wal_checkpoint(TRUNCATE)";
+    CHECKPOINT_AND_RESTART = "PRAGMA wal_checkpoint(RESTART)";
 }
 
 /// Pages of 4 KiB after which the log is copied back: 16 MiB.
 const STEP_PAGES: i32 = 4096;
+
+/// Bytes from which on the log is long. It shrinks to half of that when it starts again.
+pub(super) const LONG: u64 = 128 * 1024 * 1024;
+/// How long commits wait for readers to come to an end.
+const READERS_END: Duration = Duration::from_millis(50);
 
 /// The writer's side.
 pub(super) struct Checkpointer {
@@ -101,6 +108,27 @@ impl Checkpointer {
     }
 }
 
+/// Starts a log again that is longer than so many bytes: it cannot while somebody reads all the time, as a run of the job does. To be called
+/// between two such reads, on a thread that may wait. Without effect where another reader is in the middle of something.
+pub(super) fn shorten(options: &StoreOptions, long: u64) {
+    let mut log = options.path.clone().into_os_string();
+    log.push("-wal");
+    if std::fs::metadata(log).map_or(0, |log| log.len()) <= long {
+        return;
+    }
+    let conn = connection::reopen_writer(options).and_then(|conn| {
+        conn.busy_timeout(READERS_END).within("sqlite_schema")?;
+        Ok(conn)
+    });
+    match conn {
+        // Commits go on during the first two, and wait for the last one, for which little is left.
+        Ok(conn) => [CHECKPOINT, CHECKPOINT, CHECKPOINT_AND_RESTART].into_iter().for_each(|sql| {
+            copy(&conn, sql);
+        }),
+        Err(error) => tracing::warn!(%error, "store.checkpoint_failed"),
+    }
+}
+
 fn copy_when_woken(woken: &Receiver<()>, shared: &Shared, options: &StoreOptions) {
     let mut conn = None;
     while woken.recv().is_ok() {
@@ -121,4 +149,48 @@ fn copy(conn: &Connection, sql: &str) -> bool {
         tracing::warn!(%error, "store.checkpoint_failed");
     }
     result.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_starts_again_unless_somebody_is_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions { path: folder.path().join("nudge.db"), ..StoreOptions::default() };
+        let mut conn = connection::set_up(&options, true).unwrap();
+        conn.execute_batch("CREATE TABLE t (id TEXT PRIMARY KEY, b BLOB)").unwrap();
+        let pages = Arc::new(AtomicI32::new(0));
+        let counted = Arc::clone(&pages);
+        conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+            counted.store(pages, Ordering::Relaxed);
+            Ok(())
+        }))
+        .unwrap();
+        // Writes, and gives the pages in the log then.
+        let write = |n: u32| {
+            let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+              INSERT INTO t SELECT ?1 || '-' || i, randomblob(1000) FROM n";
+            conn.execute(rows, [n]).unwrap();
+            pages.load(Ordering::Relaxed)
+        };
+        let first = write(1);
+        let reader = connection::open_reader(&options).unwrap();
+        let read = || reader.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+        reader.execute_batch("BEGIN").unwrap();
+        assert_eq!(read(), 500);
+        let second = write(2);
+        shorten(&options, 1_000);
+        assert!(write(3) > second, "somebody was reading");
+        assert_eq!(read(), 500, "and reads on");
+        reader.execute_batch("COMMIT").unwrap();
+        shorten(&options, 1 << 40);
+        let fourth = write(4);
+        assert!(fourth > 3 * first, "it was not long: {fourth}, {first}");
+        shorten(&options, 1_000);
+        let again = write(5);
+        assert!(again < second, "{again}, {second}");
+        assert_eq!(read(), 5 * 500);
+    }
 }

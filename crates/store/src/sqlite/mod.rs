@@ -330,7 +330,12 @@ impl SqliteStore {
         after: Option<UserId>,
         limit: u32,
     ) -> Result<PeoplePage, StoreError> {
-        self.read_at_length(move |conn| job::batch::people(conn, selection, after.as_ref(), limit)).await
+        self.at_length(move |inner| {
+            // No task of the run reads now.
+            checkpoint::shorten(inner.pool.options(), checkpoint::LONG);
+            inner.pool.read(|conn| job::batch::people(conn, selection, after.as_ref(), limit))
+        })
+        .await
     }
 
     pub(crate) async fn run_facts(
@@ -507,8 +512,20 @@ impl SqliteStore {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        self.at_length(move |inner| inner.pool.read(read)).await
+    }
+
+    /// Does something that may take a while on a thread for such things.
+    async fn at_length<T, E>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let inner = Arc::clone(&self.inner);
-        let joined = tokio::task::spawn_blocking(move || inner.pool.read(read)).await;
+        let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
         joined.unwrap_or_else(|error| Err(StoreError::Statement { detail: error.to_string() }.into()))
     }
 }

@@ -37,6 +37,11 @@ impl Pool {
         Self { options, state: Mutex::default(), returned: Condvar::new() }
     }
 
+    /// Gives the options of its connections.
+    pub(super) fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
     /// Gives the file.
     pub(super) fn path(&self) -> &std::path::Path {
         &self.options.path
