@@ -90,15 +90,17 @@ pub(super) async fn profile(lanes: &Lanes, user: &UserId) -> Result<Profile, Sto
 }
 
 fn profile_of(row: &Row, first: usize) -> Result<Profile, StoreError> {
-    let role = match get::<Option<&str>>(row, first, PROFILES)? {
-        None => return Ok(Profile::default()),
-        Some("member") => ProfileRole::Member,
-        Some("admin") => ProfileRole::Admin,
-        Some(_) => {
-            return Err(StoreError::Inconsistent { table: PROFILES, detail: "an unknown role".to_owned() });
-        }
-    };
-    Ok(Profile { role, opted_out: get(row, first + 1, PROFILES)? })
+    let Some(word) = get::<Option<&str>>(row, first, PROFILES)? else { return Ok(Profile::default()) };
+    Ok(Profile { role: role(Some(word))?, opted_out: get(row, first + 1, PROFILES)? })
+}
+
+/// Reads the role of a profile; a user without one is a member.
+pub(super) fn role(word: Option<&str>) -> Result<ProfileRole, StoreError> {
+    match word {
+        None | Some("member") => Ok(ProfileRole::Member),
+        Some("admin") => Ok(ProfileRole::Admin),
+        Some(_) => Err(StoreError::Inconsistent { table: PROFILES, detail: "an unknown role".to_owned() }),
+    }
 }
 
 /// Reads all that is known of a person.

@@ -4,11 +4,10 @@
 use nudge_engine::UserId;
 use serde_json::Value;
 use tokio_postgres::Client;
-use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::types::{FromSql, Type};
 
 use super::query::Sql;
-use super::reads::{CLAIMS, begin, filter};
-use super::rights::claims;
+use super::reads::{begin, filter};
 use super::tests::testing::TestDatabase;
 use crate::catalog::TABLES;
 use crate::query::plan::Plan;
@@ -96,10 +95,7 @@ impl Cost {
 }
 
 async fn cost(client: &Client, caller: &Caller, sql: &Sql) -> (Cost, String) {
-    client.batch_execute(&begin(caller, std::time::Duration::from_secs(60))).await.unwrap();
-    let claims = claims(caller);
-    let values: [(&(dyn ToSql + Sync), Type); 1] = [(&claims, Type::TEXT)];
-    client.query_typed(CLAIMS, &values).await.unwrap();
+    begin(client, caller).await.unwrap();
     let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {}", sql.text);
     let rows = client.query_typed(&explain, &sql.typed()).await.unwrap();
     client.batch_execute("ROLLBACK").await.unwrap();

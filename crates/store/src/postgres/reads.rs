@@ -1,9 +1,10 @@
 //! Reads on behalf of callers: connections of their own, and a transaction that takes the caller's role and claims on, so that
 //! the grants and the policies of the database decide.
 //!
-//! What the transaction begins with, the claims, the statement and the end go out at once and are answered in one round trip.
-//! Were the role not taken on, the statement would find nothing: it asks for that itself. A connection whose transaction did
-//! not end as it should is closed, and so is one whose caller went away.
+//! The begin, the caller's role and claims, the statement and the end go out at once and are answered in one round trip. So
+//! is whether a user is an admin, who may see more: a user is taken for none, and asked for again as one. Were the role not
+//! taken on, the statement would find nothing: it asks for that itself. A connection whose transaction did not end as it
+//! should is closed, and so is one whose caller went away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -16,27 +17,38 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Error, Row};
 
 use super::connect::Connector;
-use super::convert::{Doing, get, statements, store_error, unavailable};
+use super::convert::{Doing, get, is_stale_statement, statements, store_error, unavailable};
 use super::lanes::{Lanes, ended};
+use super::person;
 use super::pool::{Connection, Pool};
 use super::query::{self, Sql, Value};
-use super::rights::{claims, own, role};
+use super::rights::{claims, grade, own, role};
 use super::{GRACE, Inner};
 use crate::error::StoreError;
 use crate::gate::Gate;
 use crate::options::{PoolStats, ReadLimits};
 use crate::query::plan::Plan;
 use crate::query::{Count, MAX_ROWS, ReadAnswer, ReadError, Shape};
+use crate::record::ProfileRole;
 use crate::rights::{Caller, Grade, Scope, Verb, scope};
 
 statements! {
     /// Stops the statement of a server process.
     CANCEL [INT4] = "SELECT pg_catalog.pg_cancel_backend($1)";
+    /// Takes a role (1), a time limit (2) and claims (3) on; says which server process it is, and which role the profile of a
+    /// user (4) gives them.
+    TAKE_ON [TEXT, TEXT, TEXT, TEXT] = "SELECT pg_catalog.pg_backend_pid(),
+      (SELECT p.role FROM nudge.profiles AS p WHERE p.id = $4 LIMIT 1),
+      pg_catalog.set_config('role', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
+      pg_catalog.set_config('request.jwt.claims', $3, true)";
 }
 
-/// Takes the caller's claims on, and says which server process it is.
-pub(super) const CLAIMS: &str =
-    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.set_config('request.jwt.claims', $1, true)";
+/// Begins a transaction.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// How values are written, once for each connection; behind a pooler for each transaction.
+const SETTINGS: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET extra_float_digits = 1";
+const LOCAL_SETTINGS: &str =
+    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL extra_float_digits = 1";
 /// Ends a transaction that changed nothing.
 const END: &str = "ROLLBACK";
 
@@ -97,12 +109,10 @@ pub(super) fn filter(caller: &Caller, grade: Grade, plan: &Plan) -> Result<Sql, 
 ///
 /// # Errors
 /// [`ReadError::Busy`] when no connection became free in time, [`ReadError::Timeout`] when the read took too long.
-pub(super) async fn read(
-    inner: &Arc<Inner>,
-    caller: Caller,
-    grade: Grade,
-    plan: Plan,
-) -> Result<ReadAnswer, ReadError> {
+pub(super) async fn read(inner: &Arc<Inner>, caller: Caller, plan: Plan) -> Result<ReadAnswer, ReadError> {
+    let is_own = scope(Grade::Member, plan.table.name, Verb::Select) == Scope::Own;
+    let assumed = matches!(caller, Caller::User(_)) && is_own;
+    let grade = if assumed { Grade::Member } else { grade(&inner.lanes, &caller).await? };
     let filter = filter(&caller, grade, &plan)?;
     let place = inner.reads.gate.enter(&caller, plan.count.is_some()).await?;
     let inner = Arc::clone(inner);
@@ -110,14 +120,24 @@ pub(super) async fn read(
     let (_somebody_waits, abandoned) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let reads = &inner.reads;
-        let run = Run { reads, caller: &caller, plan: &plan, filter, process: Process::default() };
-        let mut work = std::pin::pin!(run.to_the_end());
+        let process = Process::default();
+        let run =
+            |filter, assumed| Run { reads, caller: &caller, plan: &plan, filter, assumed, process: &process };
+        let mut work = std::pin::pin!(async {
+            match run(filter, assumed).to_the_end().await {
+                Err(Failure::IsAdmin) => {
+                    let filter = self::filter(&caller, Grade::Admin, &plan)?;
+                    run(filter, false).to_the_end().await
+                }
+                result => result,
+            }
+        });
         let result = tokio::select! {
             result = &mut work => result,
-            _ = abandoned => tokio::join!(&mut work, run.process.stop(&inner.lanes)).0,
+            _ = abandoned => tokio::join!(&mut work, process.stop(&inner.lanes)).0,
         };
         drop(place);
-        result
+        result.map_err(Failure::into_error)
     });
     task.await.unwrap_or_else(|error| {
         tracing::error!(%error, "store.read_panicked");
@@ -128,7 +148,25 @@ pub(super) async fn read(
 enum Failure {
     /// The connection was found dead before anything was done with it.
     WasDead,
+    /// Whoever was taken for none is an admin.
+    IsAdmin,
     Read(ReadError),
+}
+
+impl Failure {
+    fn into_error(self) -> ReadError {
+        match self {
+            Self::WasDead => unavailable("every connection was lost").into(),
+            Self::IsAdmin => unavailable("the caller's role keeps changing").into(),
+            Self::Read(error) => error,
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -137,15 +175,34 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Begins a transaction as a caller. Only constants are in it.
-pub(super) fn begin(caller: &Caller, limit: Duration) -> String {
-    let (role, millis) = (role(caller), limit.as_millis());
-    format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.set_config('role', '{role}', true),
-         pg_catalog.set_config('statement_timeout', '{millis}', true),
-         pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
-         pg_catalog.set_config('extra_float_digits', '1', true)"
-    )
+/// The values of [`TAKE_ON`].
+struct TakeOn {
+    role: &'static str,
+    millis: String,
+    claims: String,
+    user: Option<String>,
+}
+
+impl TakeOn {
+    fn of(caller: &Caller, limit: Duration) -> Self {
+        let user = match caller {
+            Caller::User(user) => Some(user.as_str().to_owned()),
+            Caller::Anonymous | Caller::Service => None,
+        };
+        Self { role: role(caller), millis: limit.as_millis().to_string(), claims: claims(caller), user }
+    }
+
+    fn values(&self) -> [&(dyn ToSql + Sync); 4] {
+        [&self.role, &self.millis, &self.claims, &self.user]
+    }
+}
+
+/// Begins a transaction as a caller on a connection of its own, for tests of plans.
+#[cfg(test)]
+pub(super) async fn begin(client: &tokio_postgres::Client, caller: &Caller) -> Result<(), Error> {
+    client.batch_execute(&format!("{BEGIN}; {LOCAL_SETTINGS}")).await?;
+    let take_on = TakeOn::of(caller, Duration::from_secs(60));
+    client.query(TAKE_ON.sql, &take_on.values()).await.map(drop)
 }
 
 /// The server process that works on a read.
@@ -193,67 +250,69 @@ struct Run<'a> {
     caller: &'a Caller,
     plan: &'a Plan,
     filter: Sql,
-    process: Process,
+    /// The caller is a user, and taken for no admin.
+    assumed: bool,
+    process: &'a Process,
 }
 
 impl Run<'_> {
-    async fn to_the_end(&self) -> Result<ReadAnswer, ReadError> {
+    async fn to_the_end(&self) -> Result<ReadAnswer, Failure> {
         // As many may have died while they were idle as there are places; then there is a new one.
         for _ in 0..=self.reads.limits.places {
-            match self.answer(self.reads.pool.take().await?).await {
+            let connection = self.reads.pool.take().await?;
+            match self.answer(&connection).await {
                 Err(Failure::WasDead) => {}
-                Err(Failure::Read(error)) => return Err(error),
-                Ok(answer) => return Ok(answer),
+                result => {
+                    // Otherwise nobody knows what is open on it.
+                    if matches!(result, Ok(_) | Err(Failure::IsAdmin)) {
+                        self.process.give_back(connection);
+                    }
+                    return result;
+                }
             }
         }
-        Err(unavailable("every connection was lost").into())
+        Err(Failure::WasDead)
     }
 
-    fn begin(&self) -> String {
-        begin(self.caller, self.reads.limits.time_limit(self.caller))
-    }
-
-    async fn answer(&self, connection: Connection<'_>) -> Result<ReadAnswer, Failure> {
+    async fn answer(&self, connection: &Connection<'_>) -> Result<ReadAnswer, Failure> {
         let plan = self.plan;
         if plan.shape == Shape::Nothing {
             return self.count_page(connection).await;
         }
         let select = self.filter.select(plan);
         // Whether a count is needed is known only when the rows are there.
-        let rows = self.ask(&connection, &select, plan.count.is_none()).await?;
+        let rows = self.ask(connection, &select, plan.count.is_none()).await?;
         let mut answer = query::print(plan, &rows).map_err(Failure::Read)?;
         if plan.count.is_some() {
             let known = answer.rows < plan.limit && (answer.rows > 0 || plan.offset == 0);
-            let total = if known { plan.offset + answer.rows } else { self.total(&connection).await? };
+            let total = if known { plan.offset + answer.rows } else { self.total(connection).await? };
             answer.total = Some(total);
-            self.end(&connection).await?;
+            self.end(connection).await?;
         }
-        self.process.give_back(connection);
         Ok(answer)
     }
 
     /// Counts the rows of a page, and all of them if that was asked for.
-    async fn count_page(&self, connection: Connection<'_>) -> Result<ReadAnswer, Failure> {
+    async fn count_page(&self, connection: &Connection<'_>) -> Result<ReadAnswer, Failure> {
         let plan = self.plan;
         let (rows, total) = match plan.count {
             None => {
                 let page = self.filter.count_page(plan);
-                (self.number(&self.ask(&connection, &page, false).await?)?, None)
+                (self.number(&self.ask(connection, &page, false).await?)?, None)
             }
             // What is on the page follows from a count that is exact.
             Some(Count::Exact) => {
                 let total =
-                    self.number(&self.ask(&connection, &self.filter.count(plan, None), false).await?)?;
+                    self.number(&self.ask(connection, &self.filter.count(plan, None), false).await?)?;
                 (total.saturating_sub(plan.offset).min(plan.limit), Some(total))
             }
             Some(Count::Planned | Count::Estimated) => {
                 let page = self.filter.count_page(plan);
-                let rows = self.number(&self.ask(&connection, &page, false).await?)?;
-                (rows, Some(self.total(&connection).await?))
+                let rows = self.number(&self.ask(connection, &page, false).await?)?;
+                (rows, Some(self.total(connection).await?))
             }
         };
-        self.end(&connection).await?;
-        self.process.give_back(connection);
+        self.end(connection).await?;
         Ok(ReadAnswer { body: Vec::new(), rows, total })
     }
 
@@ -299,30 +358,63 @@ impl Run<'_> {
         whole: bool,
     ) -> Result<Vec<Row>, Failure> {
         let session = connection.session()?;
-        let begin = self.begin();
-        let claims = claims(self.caller);
-        let claims: [(&(dyn ToSql + Sync), Type); 1] = [(&claims, Type::TEXT)];
-        let values = statement.typed();
+        let failed = |error| match ended(&error) {
+            true => Failure::WasDead,
+            false => store_error(&error, self.plan.table.name, Doing::Reading).into(),
+        };
+        // Once for each connection, so that nothing comes between what follows.
+        connection.in_time(session.set_up(SETTINGS, &TAKE_ON)).await?.map_err(failed)?;
+        let take_on = TakeOn::of(self.caller, self.reads.limits.time_limit(self.caller));
+        let (taken, values) = (take_on.values(), statement.typed());
+        let types: Vec<Type> = values.iter().map(|(_, kind)| kind.clone()).collect();
+        let ready = match connection.in_time(session.ready(&statement.text, &types)).await? {
+            Ok(ready) => ready,
+            Err(error) if ended(&error) => return Err(Failure::WasDead),
+            Err(error) => return self.answered(Err(error)),
+        };
+        let select = async {
+            match &ready {
+                Some(ready) => session.ask_ready(ready, &values).await,
+                None => session.ask(&statement.text, &values).await,
+            }
+        };
         let at_once = async {
-            let claim = async {
-                let rows = session.ask(CLAIMS, &claims).await?;
-                if let Some(row) = rows.first().filter(|_| !session.is_pooled()) {
+            let begin = async {
+                match session.is_pooled() {
+                    true => session.run(&format!("{BEGIN}; {LOCAL_SETTINGS}")).await,
+                    false => session.run(BEGIN).await,
+                }
+            };
+            let take = async {
+                let rows = session.query(&TAKE_ON, &taken).await?;
+                let Some(row) = rows.first() else { return Ok(None) };
+                if !session.is_pooled() {
                     self.process.is(row.try_get(0)?);
                 }
-                Ok::<_, Error>(())
+                row.try_get::<_, Option<String>>(1)
             };
             let end = async { if whole { session.run(END).await } else { Ok(()) } };
             // They are sent in this order before any of them is answered.
-            tokio::join!(session.run(&begin), claim, session.ask(&statement.text, &values), end)
+            tokio::join!(begin, take, select, end)
         };
-        let (begun, claimed, asked, ended_well) = connection.in_time(at_once).await?;
-        match begun {
-            Ok(()) => {}
-            Err(error) if ended(&error) => return Err(Failure::WasDead),
-            Err(error) => return Err(store_error(&error, self.plan.table.name, Doing::Reading).into()),
+        let (begun, taken_on, asked, ended_well) = connection.in_time(at_once).await?;
+        begun.map_err(failed)?;
+        let lost = |error| store_error(&error, self.plan.table.name, Doing::Reading);
+        let profile = taken_on.map_err(|error| match is_stale_statement(&error) {
+            true => Failure::WasDead,
+            false => lost(error).into(),
+        })?;
+        ended_well.map_err(lost)?;
+        if self.assumed && person::role(profile.as_deref())? == ProfileRole::Admin {
+            if !whole {
+                self.end(connection).await?;
+            }
+            return Err(Failure::IsAdmin);
         }
-        claimed.map_err(|error| store_error(&error, self.plan.table.name, Doing::Reading))?;
-        ended_well.map_err(|error| store_error(&error, self.plan.table.name, Doing::Reading))?;
+        // It was prepared for a table as it was then.
+        if asked.as_ref().is_err_and(is_stale_statement) {
+            return Err(Failure::WasDead);
+        }
         self.answered(asked)
     }
 

@@ -13,6 +13,9 @@ use super::convert::Statement;
 /// The values of a statement's parameters.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// Most texts that one connection keeps prepared; callers make them, so there is no end of them.
+const MOST_TEXTS: usize = 100;
+
 type Prepared = Arc<OnceCell<tokio_postgres::Statement>>;
 
 /// A connection. Statements may be in flight on it at once; they run one after the other.
@@ -21,13 +24,22 @@ pub(super) struct Session {
     /// By the statement's address; `None` behind a transaction pooler, where the next statement may meet another server
     /// process: then everything is sent with each use.
     prepared: Option<Mutex<HashMap<usize, Prepared>>>,
+    is_set_up: OnceCell<()>,
+    /// Statements that are prepared by their text.
+    texts: Mutex<HashMap<String, tokio_postgres::Statement>>,
     /// Asks whoever drives the connection to give it up.
     pub(super) given_up: Notify,
 }
 
 impl Session {
     pub(super) fn new(client: Client, pooled: bool) -> Self {
-        Self { client, prepared: (!pooled).then(Mutex::default), given_up: Notify::new() }
+        Self {
+            client,
+            prepared: (!pooled).then(Mutex::default),
+            is_set_up: OnceCell::new(),
+            texts: Mutex::default(),
+            given_up: Notify::new(),
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -42,6 +54,16 @@ impl Session {
     /// Gives the connection up: it hangs.
     pub(super) fn give_up(&self) {
         self.given_up.notify_one();
+    }
+
+    /// Runs settings and prepares a statement, once for the connection; nothing behind a pooler.
+    pub(super) async fn set_up(&self, settings: &str, first: &'static Statement) -> Result<(), Error> {
+        let Some(prepared) = &self.prepared else { return Ok(()) };
+        let set_up = async {
+            self.client.batch_execute(settings).await?;
+            self.prepare(prepared, first).await.map(drop)
+        };
+        self.is_set_up.get_or_try_init(|| set_up).await.map(drop)
     }
 
     pub(super) async fn query(
@@ -83,6 +105,39 @@ impl Session {
             take(&row);
         }
         Ok(())
+    }
+
+    /// Prepares a text, unless it is so already; `None` behind a pooler, where it is sent with each use.
+    pub(super) async fn ready(
+        &self,
+        sql: &str,
+        types: &[Type],
+    ) -> Result<Option<tokio_postgres::Statement>, Error> {
+        if self.prepared.is_none() {
+            return Ok(None);
+        }
+        let texts = || self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = texts().get(sql).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let statement = self.client.prepare_typed(sql, types).await?;
+        let mut texts = texts();
+        if texts.len() >= MOST_TEXTS {
+            texts.clear();
+        }
+        texts.insert(sql.to_owned(), statement.clone());
+        Ok(Some(statement))
+    }
+
+    /// Runs a text that is ready.
+    pub(super) async fn ask_ready(
+        &self,
+        statement: &tokio_postgres::Statement,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|(value, _)| *value).collect();
+        self.client.query(statement, &values).await
     }
 
     /// Runs a statement that is made for one use: text, values and their types go out together, so that nothing has to
