@@ -267,15 +267,17 @@ async fn callers_on_few_connections_never_see_rows_of_another() {
     f.facts(people.map(|id| profile(id, None, None))).await;
     f.facts([profile("root", Some(ProfileRole::Admin), None)]).await;
     let read = async |n: usize| {
-        let caller = match n % 5 {
+        let caller = match n % 6 {
             3 => Caller::Anonymous,
             4 => Caller::Service,
+            5 => Caller::User(user("root")),
             who => Caller::User(user(people[who])),
         };
         let answer = f.store.read_as(&caller, &query).await;
         match caller {
             Caller::Anonymous => assert!(matches!(answer, Err(ReadError::Denied { .. }))),
             Caller::Service => assert_eq!(answer.unwrap().rows, 4),
+            Caller::User(me) if me.as_str() == "root" => assert_eq!(answer.unwrap().rows, 4),
             Caller::User(me) => {
                 let answer = answer.unwrap();
                 assert_eq!(String::from_utf8(answer.body).unwrap(), format!(r#"[{{"id":"{me}"}}]"#));
@@ -289,5 +291,26 @@ async fn callers_on_few_connections_never_see_rows_of_another() {
             let _ = gone.await;
         }
         read(n).await;
+    }
+    // What was prepared for an admin is not for whoever has been one.
+    let root = Caller::User(user("root"));
+    f.facts([profile("root", Some(ProfileRole::Member), None)]).await;
+    assert_eq!(f.store.read_as(&root, &query).await.unwrap().rows, 1);
+    f.facts([profile("root", Some(ProfileRole::Admin), None)]).await;
+    assert_eq!(f.store.read_as(&root, &query).await.unwrap().rows, 4);
+    // More texts than a connection keeps.
+    for limit in 0..300 {
+        let of_tests = |n: u32| query::Filter::Test {
+            field: query::Field { column: "id".into(), path: vec![] },
+            negated: n % 2 == 1,
+            test: query::Test::In(vec![format!("nobody-{n}")]),
+        };
+        let filters = (0..limit % 150).map(|n| query::Filter::Tree {
+            negated: false,
+            all: false,
+            filters: vec![of_tests(2 * n + 1)],
+        });
+        let query = ReadQuery { filters: filters.collect(), ..query.clone() };
+        assert_eq!(f.store.read_as(&root, &query).await.unwrap().rows, 4, "{limit}");
     }
 }
