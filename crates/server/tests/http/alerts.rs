@@ -84,6 +84,28 @@ fn about(bodies: &[Value], alert: &str) -> Vec<Value> {
 }
 
 #[test]
+fn nobody_who_looks_at_the_alerts_waits_for_a_receiver_that_hangs() {
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let webhook = Receiver::start(200);
+    let server = Harness::embedded(&settings(&webhook, &[("NUDGE_ALERT_WEBHOOK_URL", url.as_str())]));
+    tick(&server, 5);
+    count(&server, 30, 10);
+    tick(&server, 5);
+    std::thread::scope(|scope| {
+        let evaluation = scope.spawn(|| tick(&server, 15));
+        let (told, _) = hanging.accept().unwrap();
+        assert_eq!(state(&server, Rule::HighErrorRate), AlertState::Firing);
+        assert!(!evaluation.is_finished(), "it is still being told");
+        drop((told, hanging));
+        evaluation.join().unwrap();
+    });
+    // The notice was not taken: it is sent again.
+    let row = server.rows("SELECT memory FROM nudge_alert_states WHERE rule = 'high_error_rate'");
+    assert!(row[0][0].as_ref().unwrap().contains("webhook"), "{row:?}");
+}
+
+#[test]
 fn errors_fire_an_alert_at_the_webhook_with_its_figures_and_their_end_resolves_it() {
     let webhook = Receiver::start(200);
     let server = Harness::embedded(&settings(&webhook, &[]));

@@ -236,8 +236,9 @@ impl Process {
         }
     }
 
-    /// Gives a connection back whose transaction has ended.
+    /// Gives a connection back whose transaction has ended. From now on its process may work for somebody else.
     fn give_back(&self, connection: Connection<'_>) {
+        self.id.store(0, Ordering::Relaxed);
         if !self.stopped.load(Ordering::Relaxed) {
             connection.give_back();
         }
