@@ -3,7 +3,7 @@
 //! A thread with a connection of its own does the bulk whenever the log has grown by [`STEP_PAGES`]. While commits go on
 //! it never reaches the very end, and only a log that is copied whole can start again from its beginning; so the writer
 //! copies the small rest itself, between two commits. A store beside a server's leaves all of that to the server: the
-//! commits of both count there.
+//! commits of both count there. Neither helps while somebody reads without a pause, for which there is [`shorten`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -29,6 +29,8 @@ const STEP_PAGES: i32 = 4096;
 
 /// Bytes from which on the log is long. It shrinks to half of that when it starts again.
 pub(super) const LONG: u64 = 128 * 1024 * 1024;
+/// Pages that may be left to copy while commits wait: 4 MiB.
+const LITTLE: i64 = 1024;
 /// How long commits wait for readers to come to an end.
 const READERS_END: Duration = Duration::from_millis(50);
 
@@ -121,10 +123,14 @@ pub(super) fn shorten(options: &StoreOptions, long: u64) {
         Ok(conn)
     });
     match conn {
-        // Commits go on during the first two, and wait for the last one, for which little is left.
-        Ok(conn) => [CHECKPOINT, CHECKPOINT, CHECKPOINT_AND_RESTART].into_iter().for_each(|sql| {
-            copy(&conn, sql);
-        }),
+        // Commits go on during the first two, and wait for the last one. Where a reader has kept much from being copied,
+        // they would wait in vain.
+        Ok(conn) => {
+            copy(&conn, CHECKPOINT);
+            if copy(&conn, CHECKPOINT).is_some_and(|left| left <= LITTLE) {
+                copy(&conn, CHECKPOINT_AND_RESTART);
+            }
+        }
         Err(error) => tracing::warn!(%error, "store.checkpoint_failed"),
     }
 }
@@ -136,19 +142,20 @@ fn copy_when_woken(woken: &Receiver<()>, shared: &Shared, options: &StoreOptions
             conn = connection::reopen_writer(options).ok();
         }
         match &conn {
-            Some(open) if copy(open, CHECKPOINT) => shared.rest.store(true, Ordering::Release),
+            Some(open) if copy(open, CHECKPOINT).is_some() => shared.rest.store(true, Ordering::Release),
             _ => conn = None,
         }
     }
 }
 
-/// Copies the log back; says whether that went well. Nothing is lost when it did not: the log stays.
-fn copy(conn: &Connection, sql: &str) -> bool {
-    let result = conn.prepare_cached(sql).and_then(|mut statement| statement.query_row([], |_| Ok(())));
+/// Copies the log back; gives the pages that are left, if that went well. Nothing is lost when it did not: the log stays.
+fn copy(conn: &Connection, sql: &str) -> Option<i64> {
+    let left = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+    let result = conn.prepare_cached(sql).and_then(|mut statement| statement.query_row([], left));
     if let Err(error) = &result {
         tracing::warn!(%error, "store.checkpoint_failed");
     }
-    result.is_ok()
+    result.ok()
 }
 
 #[cfg(test)]
@@ -183,6 +190,8 @@ mod tests {
         let second = write(2);
         shorten(&options, 1_000);
         assert!(write(3) > second, "somebody was reading");
+        // Little is left: it is tried, and given up after a moment.
+        shorten(&options, 1_000);
         assert_eq!(read(), 500, "and reads on");
         reader.execute_batch("COMMIT").unwrap();
         shorten(&options, 1 << 40);
