@@ -154,3 +154,37 @@ async fn callers_reads_use_indexes_and_run_each_helper_once() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_prepared_is_read_with_the_rights_of_whoever_has_it_run() {
+    let database = TestDatabase::new().await;
+    let client = database.owner().await;
+    client
+        .batch_execute(
+            "INSERT INTO profiles (id, role) VALUES ('ann', 'member'), ('bob', 'member'), ('root', 'admin')",
+        )
+        .await
+        .unwrap();
+    let query = ReadQuery { table: "profiles".to_owned(), ..ReadQuery::default() };
+    let plan = Plan::of(&query).unwrap();
+    // The text of those who may see everything: only the policies keep others from it.
+    let of = |caller: &Caller| filter(caller, Grade::Admin, &plan).unwrap().select(&plan);
+    let user = |id: &str| Caller::User(UserId::parse(id).unwrap());
+    let text = of(&Caller::Service).text;
+    let types: Vec<Type> = of(&Caller::Service).typed().iter().map(|(_, kind)| kind.clone()).collect();
+    // As the owner, whom no policy concerns.
+    let prepared = client.prepare_typed(&text, &types).await.unwrap();
+    // Often enough for a plan that is kept.
+    for _ in 0..10 {
+        for (caller, seen) in
+            [(user("root"), 3), (Caller::Service, 3), (user("ann"), 1), (user("bob"), 1), (user("eve"), 0)]
+        {
+            let sql = of(&caller);
+            assert_eq!(sql.text, text);
+            let values: Vec<_> = sql.typed().into_iter().map(|(value, _)| value).collect();
+            begin(&client, &caller).await.unwrap();
+            assert_eq!(client.query(&prepared, &values).await.unwrap().len(), seen, "{caller:?}");
+            client.batch_execute("ROLLBACK").await.unwrap();
+        }
+    }
+}

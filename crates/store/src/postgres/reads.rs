@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Error, Row};
 
 use super::connect::Connector;
@@ -23,6 +23,7 @@ use super::person;
 use super::pool::{Connection, Pool};
 use super::query::{self, Sql, Value};
 use super::rights::{claims, grade, own, role};
+use super::session::Session;
 use super::{GRACE, Inner};
 use crate::error::StoreError;
 use crate::gate::Gate;
@@ -35,10 +36,11 @@ use crate::rights::{Caller, Grade, Scope, Verb, scope};
 statements! {
     /// Stops the statement of a server process.
     CANCEL [INT4] = "SELECT pg_catalog.pg_cancel_backend($1)";
-    /// Takes a role (1), a time limit (2) and claims (3) on; says which server process it is, and which role the profile of a
-    /// user (4) gives them.
-    TAKE_ON [TEXT, TEXT, TEXT, TEXT] = "SELECT pg_catalog.pg_backend_pid(),
-      (SELECT p.role FROM nudge.profiles AS p WHERE p.id = $4 LIMIT 1),
+    /// Takes a role (1), a time limit (2) and claims (3) on.
+    TAKE_ON [TEXT, TEXT, TEXT] = "SELECT NULL::text, pg_catalog.set_config('role', $1, true),
+      pg_catalog.set_config('statement_timeout', $2, true), pg_catalog.set_config('request.jwt.claims', $3, true)";
+    /// As [`TAKE_ON`], and says which role the profile of a user (4) gives them.
+    TAKE_ON_AND_TELL [TEXT, TEXT, TEXT, TEXT] = "SELECT (SELECT p.role FROM nudge.profiles AS p WHERE p.id = $4 LIMIT 1),
       pg_catalog.set_config('role', $1, true), pg_catalog.set_config('statement_timeout', $2, true),
       pg_catalog.set_config('request.jwt.claims', $3, true)";
 }
@@ -175,25 +177,43 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The values of [`TAKE_ON`].
-struct TakeOn {
+/// Who a transaction is to be.
+struct TakeOn<'a> {
     role: &'static str,
     millis: String,
     claims: String,
-    user: Option<String>,
+    /// The user whose profile is to be looked up.
+    user: Option<&'a str>,
 }
 
-impl TakeOn {
-    fn of(caller: &Caller, limit: Duration) -> Self {
+impl<'a> TakeOn<'a> {
+    fn of(caller: &'a Caller, limit: Duration, assumed: bool) -> Self {
         let user = match caller {
-            Caller::User(user) => Some(user.as_str().to_owned()),
-            Caller::Anonymous | Caller::Service => None,
+            Caller::User(user) if assumed => Some(user.as_str()),
+            _ => None,
         };
         Self { role: role(caller), millis: limit.as_millis().to_string(), claims: claims(caller), user }
     }
 
-    fn values(&self) -> [&(dyn ToSql + Sync); 4] {
-        [&self.role, &self.millis, &self.claims, &self.user]
+    /// Begins the transaction. Behind a pooler it has what connections have otherwise.
+    async fn begin(&self, session: &Session) -> Result<(), Error> {
+        match session.is_pooled() {
+            true => {
+                let limit = format!("SET LOCAL statement_timeout = {}", self.millis);
+                session.run(&format!("{BEGIN}; {limit}; {LOCAL_SETTINGS}")).await
+            }
+            false => session.run(BEGIN).await,
+        }
+    }
+
+    /// Takes it on; gives the role of the user's profile.
+    async fn take(&self, session: &Session) -> Result<Option<String>, Error> {
+        let Self { role, millis, claims, user } = self;
+        let rows = match user {
+            Some(user) => session.query(&TAKE_ON_AND_TELL, &[role, millis, claims, user]).await?,
+            None => session.query(&TAKE_ON, &[role, millis, claims]).await?,
+        };
+        rows.first().map_or(Ok(None), |row| row.try_get(0))
     }
 }
 
@@ -201,8 +221,8 @@ impl TakeOn {
 #[cfg(test)]
 pub(super) async fn begin(client: &tokio_postgres::Client, caller: &Caller) -> Result<(), Error> {
     client.batch_execute(&format!("{BEGIN}; {LOCAL_SETTINGS}")).await?;
-    let take_on = TakeOn::of(caller, Duration::from_secs(60));
-    client.query(TAKE_ON.sql, &take_on.values()).await.map(drop)
+    let TakeOn { role, millis, claims, .. } = TakeOn::of(caller, Duration::from_secs(60), false);
+    client.query(TAKE_ON.sql, &[&role, &millis, &claims]).await.map(drop)
 }
 
 /// The server process that works on a read.
@@ -210,24 +230,14 @@ pub(super) async fn begin(client: &tokio_postgres::Client, caller: &Caller) -> R
 struct Process {
     /// 0 until it is known, and where there is a pooler in between: there it may work for somebody else by then.
     id: AtomicI32,
-    known: Notify,
-    /// It was told to stop, or is about to be: the connection must not meet the next caller.
+    /// It was told to stop, or is about to be: the connection must not meet the next caller, and nothing is begun.
     stopped: AtomicBool,
 }
 
 impl Process {
-    fn is(&self, id: i32) {
-        self.id.store(id, Ordering::Relaxed);
-        self.known.notify_one();
-    }
-
-    /// Has the server stop working, if it can be told.
+    /// Has the server stop working, if it can be told. A read that has not begun sees it by itself.
     async fn stop(&self, lanes: &Lanes) {
         self.stopped.store(true, Ordering::Relaxed);
-        if self.id.load(Ordering::Relaxed) == 0 {
-            // It is known as soon as the transaction has begun; later than this there is none.
-            let _ = tokio::time::timeout(GRACE, self.known.notified()).await;
-        }
         let id = self.id.load(Ordering::Relaxed);
         if id != 0
             && let Err(error) = lanes.query("pg_stat_activity", &CANCEL, &[&id]).await
@@ -262,7 +272,7 @@ impl Run<'_> {
         for _ in 0..=self.reads.limits.places {
             let connection = self.reads.pool.take().await?;
             match self.answer(&connection).await {
-                Err(Failure::WasDead) => {}
+                Err(Failure::WasDead) => self.process.id.store(0, Ordering::Relaxed),
                 result => {
                     // Otherwise nobody knows what is open on it.
                     if matches!(result, Ok(_) | Err(Failure::IsAdmin)) {
@@ -364,15 +374,22 @@ impl Run<'_> {
             false => store_error(&error, self.plan.table.name, Doing::Reading).into(),
         };
         // Once for each connection, so that nothing comes between what follows.
-        connection.in_time(session.set_up(SETTINGS, &TAKE_ON)).await?.map_err(failed)?;
-        let take_on = TakeOn::of(self.caller, self.reads.limits.time_limit(self.caller));
-        let (taken, values) = (take_on.values(), statement.typed());
+        let set_up = session.set_up(SETTINGS, [&TAKE_ON, &TAKE_ON_AND_TELL]);
+        if let Some(id) = connection.in_time(set_up).await?.map_err(failed)? {
+            self.process.id.store(id, Ordering::Relaxed);
+        }
+        let limit = self.reads.limits.time_limit(self.caller);
+        let take_on = TakeOn::of(self.caller, limit, self.assumed);
+        let values = statement.typed();
         let types: Vec<Type> = values.iter().map(|(_, kind)| kind.clone()).collect();
         let ready = match connection.in_time(session.ready(&statement.text, &types)).await? {
             Ok(ready) => ready,
             Err(error) if ended(&error) => return Err(Failure::WasDead),
             Err(error) => return self.answered(Err(error)),
         };
+        if self.process.stopped.load(Ordering::Relaxed) {
+            return Err(unavailable("whoever asked has gone").into());
+        }
         let select = async {
             match &ready {
                 Some(ready) => session.ask_ready(ready, &values).await,
@@ -380,31 +397,21 @@ impl Run<'_> {
             }
         };
         let at_once = async {
-            let begin = async {
-                match session.is_pooled() {
-                    true => session.run(&format!("{BEGIN}; {LOCAL_SETTINGS}")).await,
-                    false => session.run(BEGIN).await,
-                }
-            };
-            let take = async {
-                let rows = session.query(&TAKE_ON, &taken).await?;
-                let Some(row) = rows.first() else { return Ok(None) };
-                if !session.is_pooled() {
-                    self.process.is(row.try_get(0)?);
-                }
-                row.try_get::<_, Option<String>>(1)
-            };
             let end = async { if whole { session.run(END).await } else { Ok(()) } };
             // They are sent in this order before any of them is answered.
-            tokio::join!(begin, take, select, end)
+            tokio::join!(take_on.begin(session), take_on.take(session), select, end)
         };
         let (begun, taken_on, asked, ended_well) = connection.in_time(at_once).await?;
         begun.map_err(failed)?;
         let lost = |error| store_error(&error, self.plan.table.name, Doing::Reading);
-        let profile = taken_on.map_err(|error| match is_stale_statement(&error) {
-            true => Failure::WasDead,
-            false => lost(error).into(),
-        })?;
+        let profile = match taken_on {
+            Ok(profile) => profile,
+            Err(error) if is_stale_statement(&error) => return Err(Failure::WasDead),
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                return Err(Failure::Read(ReadError::Timeout));
+            }
+            Err(error) => return Err(lost(error).into()),
+        };
         ended_well.map_err(lost)?;
         if self.assumed && person::role(profile.as_deref())? == ProfileRole::Admin {
             if !whole {

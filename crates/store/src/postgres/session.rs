@@ -13,8 +13,10 @@ use super::convert::Statement;
 /// The values of a statement's parameters.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// Most texts that one connection keeps prepared; callers make them, so there is no end of them.
+/// Most texts that one connection keeps prepared, and the longest, in bytes. Callers make them, so there is no end of them,
+/// and the server keeps each in memory.
 const MOST_TEXTS: usize = 100;
+const LONGEST_TEXT: usize = 4_096;
 
 type Prepared = Arc<OnceCell<tokio_postgres::Statement>>;
 
@@ -24,7 +26,8 @@ pub(super) struct Session {
     /// By the statement's address; `None` behind a transaction pooler, where the next statement may meet another server
     /// process: then everything is sent with each use.
     prepared: Option<Mutex<HashMap<usize, Prepared>>>,
-    is_set_up: OnceCell<()>,
+    /// The server process, once the connection is set up.
+    process: OnceCell<i32>,
     /// Statements that are prepared by their text.
     texts: Mutex<HashMap<String, tokio_postgres::Statement>>,
     /// Asks whoever drives the connection to give it up.
@@ -36,7 +39,7 @@ impl Session {
         Self {
             client,
             prepared: (!pooled).then(Mutex::default),
-            is_set_up: OnceCell::new(),
+            process: OnceCell::new(),
             texts: Mutex::default(),
             given_up: Notify::new(),
         }
@@ -56,14 +59,22 @@ impl Session {
         self.given_up.notify_one();
     }
 
-    /// Runs settings and prepares a statement, once for the connection; nothing behind a pooler.
-    pub(super) async fn set_up(&self, settings: &str, first: &'static Statement) -> Result<(), Error> {
-        let Some(prepared) = &self.prepared else { return Ok(()) };
+    /// Runs settings and prepares statements, once for the connection, and gives the server process that it has; nothing
+    /// behind a pooler, where the next transaction may have another.
+    pub(super) async fn set_up(
+        &self,
+        settings: &str,
+        statements: [&'static Statement; 2],
+    ) -> Result<Option<i32>, Error> {
+        let Some(prepared) = &self.prepared else { return Ok(None) };
         let set_up = async {
             self.client.batch_execute(settings).await?;
-            self.prepare(prepared, first).await.map(drop)
+            for statement in statements {
+                self.prepare(prepared, statement).await?;
+            }
+            self.client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)
         };
-        self.is_set_up.get_or_try_init(|| set_up).await.map(drop)
+        self.process.get_or_try_init(|| set_up).await.copied().map(Some)
     }
 
     pub(super) async fn query(
@@ -107,13 +118,13 @@ impl Session {
         Ok(())
     }
 
-    /// Prepares a text, unless it is so already; `None` behind a pooler, where it is sent with each use.
+    /// Prepares a text, unless it is so already; `None` for a long one, and behind a pooler: it is sent with each use.
     pub(super) async fn ready(
         &self,
         sql: &str,
         types: &[Type],
     ) -> Result<Option<tokio_postgres::Statement>, Error> {
-        if self.prepared.is_none() {
+        if self.prepared.is_none() || sql.len() > LONGEST_TEXT {
             return Ok(None);
         }
         let texts = || self.texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,8 +134,10 @@ impl Session {
         }
         let statement = self.client.prepare_typed(sql, types).await?;
         let mut texts = texts();
-        if texts.len() >= MOST_TEXTS {
-            texts.clear();
+        if texts.len() >= MOST_TEXTS
+            && let Some(any) = texts.keys().next().cloned()
+        {
+            texts.remove(&any);
         }
         texts.insert(sql.to_owned(), statement.clone());
         Ok(Some(statement))
