@@ -49,10 +49,13 @@ pub(super) struct Evaluation {
     alertmanager: Posted,
 }
 
-/// A notice to be sent.
-struct Due {
+/// A notice on its way, by channel.
+type Sending = JoinSet<(&'static str, Sent)>;
+
+/// An alert of which somebody is being told.
+struct Telling {
     held: Held,
-    notice: Notice,
+    sending: Sending,
 }
 
 /// What an Alertmanager is to hear.
@@ -128,15 +131,13 @@ enum Written {
 impl Alerts {
     /// Evaluates every alert once, and tells whom it concerns. To be called every few seconds by one task a server.
     ///
-    /// Whoever looks at the alerts meanwhile does not wait for a receiver that hangs.
+    /// A notice goes out at once, whatever is measured next, and whoever looks at the alerts meanwhile does not wait for a
+    /// receiver that hangs.
     pub async fn evaluate(&self, observed: Observed, now: Timestamp) {
-        let (due, firing) = self.judge(observed, now).await;
-        let tell = |due: Due| async {
-            let left = self.tell(&due, now).await;
-            (due.held, left)
-        };
-        let (told, posted) =
-            tokio::join!(join_all(due.into_iter().map(tell)), self.tell_alertmanager(firing, now));
+        let (telling, firing) = self.judge(observed, now).await;
+        let told =
+            telling.into_iter().map(async |telling: Telling| (telling.held, failed(telling.sending).await));
+        let (told, posted) = tokio::join!(join_all(told), self.tell_alertmanager(firing, now));
         let mut evaluation = self.evaluation.lock().await;
         for (mut held, left) in told {
             self.note_delivery(&mut held, left, now).await;
@@ -148,11 +149,11 @@ impl Alerts {
         counter!("nudge_alert_evaluations_total").increment(1);
     }
 
-    /// Evaluates every alert once; gives what is to be sent, and what an Alertmanager is to hear.
-    async fn judge(&self, observed: Observed, now: Timestamp) -> (Vec<Due>, Option<Posting>) {
+    /// Evaluates every alert once; gives what is being sent, and what an Alertmanager is to hear.
+    async fn judge(&self, observed: Observed, now: Timestamp) -> (Vec<Telling>, Option<Posting>) {
         let mut evaluation = self.evaluation.lock().await;
         let evaluation = &mut *evaluation;
-        let mut due = Vec::new();
+        let mut telling = Vec::new();
         evaluation.window.note(now, observed.totals, observed.spool_depth);
         let stored = self.store.alerts().await;
         let away = stored.is_err();
@@ -167,9 +168,9 @@ impl Alerts {
         for rule in self.rules() {
             if rule.is_of_a_server() {
                 let reading = self.reading(rule, evaluation, &observed);
-                due.extend(self.turn(evaluation, rule, Some(reading), now).await);
+                telling.extend(self.turn(evaluation, rule, Some(reading), now).await);
             } else if !away {
-                due.extend(self.turn_of_service(evaluation, rule, now).await);
+                telling.extend(self.turn_of_service(evaluation, rule, now).await);
             }
         }
         if !away {
@@ -178,7 +179,7 @@ impl Alerts {
         for held in evaluation.held.values() {
             publish(held);
         }
-        (due, self.posting_due(evaluation, now))
+        (telling, self.posting_due(evaluation, now))
     }
 
     /// Gives the figure of an alert about this server.
@@ -198,7 +199,12 @@ impl Alerts {
     }
 
     /// Evaluates an alert about the service, if nobody has done so lately.
-    async fn turn_of_service(&self, evaluation: &mut Evaluation, rule: Rule, now: Timestamp) -> Option<Due> {
+    async fn turn_of_service(
+        &self,
+        evaluation: &mut Evaluation,
+        rule: Rule,
+        now: Timestamp,
+    ) -> Option<Telling> {
         let limits = rule.limits(&self.config);
         let key = (rule.as_str().to_owned(), String::new());
         let held = evaluation.held.entry(key.clone()).or_insert_with(|| Held::new(rule, "", &limits, now));
@@ -266,14 +272,14 @@ impl Alerts {
         }
     }
 
-    /// Takes a figure into account, writes what has changed, and says what is to be sent. Without a figure only the latter.
+    /// Takes a figure into account, writes what has changed, and sends what is due. Without a figure only the latter.
     async fn turn(
         &self,
         evaluation: &mut Evaluation,
         rule: Rule,
         reading: Option<Reading>,
         now: Timestamp,
-    ) -> Option<Due> {
+    ) -> Option<Telling> {
         let limits = rule.limits(&self.config);
         let instance = if rule.is_of_a_server() { self.instance.as_str() } else { "" };
         let key = (rule.as_str().to_owned(), instance.to_owned());
@@ -308,7 +314,7 @@ impl Alerts {
             }
         }
         evaluation.held.insert(key, held.clone());
-        notice.map(|notice| Due { held, notice })
+        notice.map(|notice| Telling { sending: self.tell(&held, &notice, now), held })
     }
 
     /// Says what is to be sent now, and notes that it is being sent.
@@ -337,28 +343,15 @@ impl Alerts {
         Some(Notice::of(rule, &held.row, told, &self.config.runbook, now))
     }
 
-    /// Sends a notice on the channels that have not taken it yet, and gives those that still have not.
-    async fn tell(&self, due: &Due, now: Timestamp) -> Vec<String> {
-        let left =
-            due.held.memory.delivery.as_ref().map(|delivery| delivery.left.clone()).unwrap_or_default();
+    /// Begins to send a notice on the channels that have not taken it yet.
+    fn tell(&self, held: &Held, notice: &Notice, now: Timestamp) -> Sending {
+        let left = held.memory.delivery.as_ref().map(|delivery| delivery.left.clone()).unwrap_or_default();
         let mut sending = JoinSet::new();
         for channel in self.channels.iter().filter(|channel| left.iter().any(|name| name == channel.name())) {
-            let (channel, outbound, notice) = (channel.clone(), self.outbound.clone(), due.notice.clone());
+            let (channel, outbound, notice) = (channel.clone(), self.outbound.clone(), notice.clone());
             sending.spawn(async move { (channel.name(), channel.send(&outbound, &notice, now).await) });
         }
-        let mut failed = Vec::new();
-        while let Some(sent) = sending.join_next().await {
-            match sent {
-                Ok((channel, sent)) => {
-                    note_sent(channel, &sent);
-                    if matches!(sent, Sent::Later(_)) {
-                        failed.push(channel.to_owned());
-                    }
-                }
-                Err(error) => tracing::error!(%error, "alert.sending_died"),
-            }
-        }
-        failed
+        sending
     }
 
     /// Notes which channels have not taken a notice. Replicas may have written the row meanwhile: what they wrote stays.
@@ -453,6 +446,23 @@ impl Alerts {
             Err(error) => tracing::debug!(%error, "alert.not_tidied"),
         }
     }
+}
+
+/// Waits for the channels, and gives those that have not taken it and may later.
+async fn failed(mut sending: Sending) -> Vec<String> {
+    let mut failed = Vec::new();
+    while let Some(sent) = sending.join_next().await {
+        match sent {
+            Ok((channel, sent)) => {
+                note_sent(channel, &sent);
+                if matches!(sent, Sent::Later(_)) {
+                    failed.push(channel.to_owned());
+                }
+            }
+            Err(error) => tracing::error!(%error, "alert.sending_died"),
+        }
+    }
+    failed
 }
 
 /// Counts an attempt, and logs one that failed.
